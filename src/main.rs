@@ -1,1 +1,2 @@
+//! Mountpod.
 fn main() {}

@@ -1,1 +1,2 @@
+//! mount-agent.
 fn main() {}

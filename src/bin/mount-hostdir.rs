@@ -1,1 +1,2 @@
+//! mount-hostdir.
 fn main() {}

@@ -1,0 +1,3 @@
+//! The mount pod's side: who starts, watches and stops the client, and holds a second copy of the session?
+
+pub mod frames;

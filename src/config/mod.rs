@@ -1,0 +1,1 @@
+//! What was I told? Flags, parameters and secrets become typed values here.

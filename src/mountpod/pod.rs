@@ -1,0 +1,172 @@
+//! How is a mount pod written down, and what does such a record say?
+//!
+//! The record is a Kubernetes `Pod` in every runtime: the process runtime keeps the same object in a file, so that
+//! annotations, preconditions and resource versions mean the same in both.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use super::facts::{
+    AgentFact, Deletion, Generation, PodFact, PodId, PodName, PodPhase, PodUid, ResourceVersion, Timestamp,
+};
+use super::refs::{DELETE_AFTER, Refs};
+use crate::volume::{CpuMillis, MemoryBytes, MountSpec, Resources, SessionId, VolumeId};
+
+/// Label: the session that the pod serves.
+pub const SESSION_LABEL: &str = "mountpod.dev/session";
+/// Label: the engine that the pod belongs to (`standalone`, `node`, `controller`).
+pub const OWNER_LABEL: &str = "mountpod.dev/owner";
+/// Annotation: the number of the pod among those of its session.
+pub const GENERATION: &str = "mountpod.dev/generation";
+/// Annotation: what the pod serves, as JSON of [`ServedVolume`]; it holds no secret.
+pub const SERVED_VOLUME: &str = "mountpod.dev/volume";
+/// The one container of a mount pod.
+const CONTAINER: &str = "mount";
+
+/// What a mount pod serves: enough to serve it again after a restart of the driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedVolume {
+    /// The volume.
+    pub volume: VolumeId,
+    /// How its client is run.
+    pub spec: MountSpec,
+    /// What the client may use.
+    pub resources: Resources,
+}
+
+/// Why a record is none of a mount pod.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAMountPod {
+    /// A field that every mount pod has is missing.
+    #[error("the record of the pod has no {0}")]
+    Missing(&'static str),
+    /// A field is there, but not in our form.
+    #[error("the {field} in the record of the pod can't be read")]
+    Unreadable {
+        /// Which field.
+        field: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The name of a session's pod of that generation.
+#[must_use]
+pub fn pod_name(session: &SessionId, generation: Generation) -> PodName {
+    PodName(format!("mount-{session}-{}", generation.0))
+}
+
+/// The record of a new mount pod, with its first refs in it.
+///
+/// # Errors
+/// Never in practice: the served volume always has a JSON form.
+pub fn new_pod(
+    owner: &str,
+    session: &SessionId,
+    generation: Generation,
+    refs: &Refs,
+    served: &ServedVolume,
+) -> Result<Pod, serde_json::Error> {
+    let mut annotations = refs.annotations();
+    annotations.insert(GENERATION.to_owned(), generation.0.to_string());
+    annotations.insert(SERVED_VOLUME.to_owned(), serde_json::to_string(served)?);
+    let labels = BTreeMap::from([
+        (SESSION_LABEL.to_owned(), session.to_string()),
+        (OWNER_LABEL.to_owned(), owner.to_owned()),
+    ]);
+    Ok(Pod {
+        metadata: ObjectMeta {
+            name: Some(pod_name(session, generation).0),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            containers: vec![Container {
+                name: CONTAINER.to_owned(),
+                resources: Some(requirements(served.resources)),
+                ..Container::default()
+            }],
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    })
+}
+
+fn requirements(resources: Resources) -> ResourceRequirements {
+    let cpu = resources.cpu_limit.map(|CpuMillis(millis)| ("cpu".to_owned(), Quantity(format!("{millis}m"))));
+    let memory =
+        resources.memory_limit.map(|MemoryBytes(bytes)| ("memory".to_owned(), Quantity(bytes.to_string())));
+    ResourceRequirements {
+        limits: Some(cpu.into_iter().chain(memory).collect()),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// The session that a record belongs to.
+///
+/// # Errors
+/// When the record is none of a mount pod.
+pub fn session_of(pod: &Pod) -> Result<SessionId, NotAMountPod> {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(SESSION_LABEL));
+    label.ok_or(NotAMountPod::Missing("session label"))?.parse().map_err(unreadable("session label"))
+}
+
+/// What a record says is served.
+///
+/// # Errors
+/// When the record is none of a mount pod.
+pub fn served_volume(pod: &Pod) -> Result<ServedVolume, NotAMountPod> {
+    serde_json::from_str(annotation(pod, SERVED_VOLUME, "volume annotation")?)
+        .map_err(unreadable("volume annotation"))
+}
+
+/// The facts in a record, beside what its runtime and its agent say.
+///
+/// # Errors
+/// When the record is none of a mount pod.
+pub fn pod_fact(pod: &Pod, phase: PodPhase, agent: AgentFact) -> Result<PodFact, NotAMountPod> {
+    let meta = &pod.metadata;
+    let generation = annotation(pod, GENERATION, "generation")?.parse().map_err(unreadable("generation"))?;
+    let delete_after = annotation(pod, DELETE_AFTER, "delete-after").ok().map(str::parse).transpose();
+    Ok(PodFact {
+        id: pod_id(pod)?,
+        resource_version: ResourceVersion(
+            meta.resource_version.clone().ok_or(NotAMountPod::Missing("resourceVersion"))?,
+        ),
+        generation: Generation(generation),
+        phase,
+        deletion: if meta.deletion_timestamp.is_some() { Deletion::Asked } else { Deletion::NotAsked },
+        refs: meta.annotations.as_ref().map(Refs::read).unwrap_or_default(),
+        delete_after: delete_after.map_err(unreadable("delete-after"))?.map(Timestamp),
+        agent,
+    })
+}
+
+/// Which incarnation a record is of.
+///
+/// # Errors
+/// When the record has no name or uid.
+pub fn pod_id(pod: &Pod) -> Result<PodId, NotAMountPod> {
+    let meta = &pod.metadata;
+    Ok(PodId {
+        name: PodName(meta.name.clone().ok_or(NotAMountPod::Missing("name"))?),
+        uid: PodUid(meta.uid.clone().ok_or(NotAMountPod::Missing("uid"))?),
+    })
+}
+
+fn annotation<'a>(pod: &'a Pod, name: &str, field: &'static str) -> Result<&'a str, NotAMountPod> {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(name)).map(String::as_str).ok_or(NotAMountPod::Missing(field))
+}
+
+fn unreadable<E: std::error::Error + Send + Sync + 'static>(
+    field: &'static str,
+) -> impl Fn(E) -> NotAMountPod {
+    move |source| NotAMountPod::Unreadable { field, source: Box::new(source) }
+}

@@ -1,0 +1,107 @@
+//! How are references written on a mount pod, and read back?
+
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+
+use crate::volume::{Exclusivity, TargetPath};
+
+/// Annotations with this prefix are refs: `ref.mountpod.dev/<key>` = target path.
+pub const REF_PREFIX: &str = "ref.mountpod.dev/";
+/// Annotations with this prefix mark a ref that admits no other: `exclusive.mountpod.dev/<key>` = "true".
+pub const EXCLUSIVE_PREFIX: &str = "exclusive.mountpod.dev/";
+/// When a mount pod without refs may end, in milliseconds since the Unix epoch.
+pub const DELETE_AFTER: &str = "mountpod.dev/delete-after";
+/// Hex digits of a ref key: an annotation's name part may have 63 characters.
+const KEY_DIGITS: usize = 32;
+
+/// The references on one mount pod, by target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refs(BTreeMap<TargetPath, Exclusivity>);
+
+impl Refs {
+    /// Reads the refs among a pod's annotations; what isn't a well-formed ref is left alone.
+    #[must_use]
+    pub fn read(annotations: &BTreeMap<String, String>) -> Self {
+        let refs = annotations.iter().filter_map(|(name, value)| {
+            let key = name.strip_prefix(REF_PREFIX)?;
+            let target: TargetPath = value.parse().ok()?;
+            let exclusive = annotations.contains_key(&format!("{EXCLUSIVE_PREFIX}{key}"));
+            (key == ref_key(&target))
+                .then_some((target, if exclusive { Exclusivity::SingleTarget } else { Exclusivity::Shared }))
+        });
+        Self(refs.collect())
+    }
+
+    /// The annotations that say these refs.
+    #[must_use]
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.0.iter().flat_map(|(target, exclusivity)| ref_annotations(target, *exclusivity)).collect()
+    }
+
+    /// Is nobody counted?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many are counted?
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Is this target counted?
+    #[must_use]
+    pub fn contains(&self, target: &TargetPath) -> bool {
+        self.0.contains_key(target)
+    }
+
+    /// Counts a target; again is no harm.
+    pub fn insert(&mut self, target: TargetPath, exclusivity: Exclusivity) {
+        self.0.insert(target, exclusivity);
+    }
+
+    /// Counts a target no longer.
+    pub fn remove(&mut self, target: &TargetPath) {
+        self.0.remove(target);
+    }
+
+    /// The targets, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&TargetPath, Exclusivity)> {
+        self.0.iter().map(|(target, exclusivity)| (target, *exclusivity))
+    }
+}
+
+impl FromIterator<(TargetPath, Exclusivity)> for Refs {
+    fn from_iter<I: IntoIterator<Item = (TargetPath, Exclusivity)>>(refs: I) -> Self {
+        Self(refs.into_iter().collect())
+    }
+}
+
+/// The key of a target's ref: hex of its SHA-256, cut.
+#[must_use]
+pub fn ref_key(target: &TargetPath) -> String {
+    let mut digits = HEXLOWER.encode(&Sha256::digest(target.as_str()));
+    digits.truncate(KEY_DIGITS);
+    digits
+}
+
+/// The annotations of one ref.
+#[must_use]
+pub fn ref_annotations(target: &TargetPath, exclusivity: Exclusivity) -> Vec<(String, String)> {
+    let key = ref_key(target);
+    let counted = (format!("{REF_PREFIX}{key}"), target.to_string());
+    match exclusivity {
+        Exclusivity::Shared => vec![counted],
+        Exclusivity::SingleTarget => vec![counted, (format!("{EXCLUSIVE_PREFIX}{key}"), "true".to_owned())],
+    }
+}
+
+/// The names of the annotations that one ref may have; removing them drops it.
+#[must_use]
+pub fn ref_annotation_names(target: &TargetPath) -> [String; 2] {
+    let key = ref_key(target);
+    [format!("{REF_PREFIX}{key}"), format!("{EXCLUSIVE_PREFIX}{key}")]
+}

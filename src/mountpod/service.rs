@@ -1,0 +1,145 @@
+//! What does the engine offer to the CSI desks?
+
+use std::future::Future;
+
+use super::plan::Refusal;
+use crate::volume::{Access, MountSpec, Resources, Secrets, TargetPath, VolumeId};
+
+/// A volume to be mounted at a target.
+#[derive(Debug, Clone)]
+pub struct PublishRequest {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Where.
+    pub target: TargetPath,
+    /// How its client is run.
+    pub spec: MountSpec,
+    /// How the target may use it.
+    pub access: Access,
+    /// What the client may use; taken when a mount pod is created, not when one is there already.
+    pub resources: Resources,
+    /// Credentials for the client.
+    pub secrets: Secrets,
+}
+
+/// The engine as the node desk sees it.
+pub trait MountService: Send + Sync + 'static {
+    /// Mounts a volume at a target. Asked again for the same, it succeeds at once.
+    ///
+    /// # Errors
+    /// See [`MountError`]. After any of them but `TimedOut` nothing of this publish is left: the kubelet may never call
+    /// unpublish for it.
+    fn publish(&self, request: PublishRequest) -> impl Future<Output = Result<(), MountError>> + Send;
+
+    /// Unmounts whatever volume of ours is at the target, and removes the target. Asked again, it succeeds at once.
+    ///
+    /// # Errors
+    /// See [`MountError`].
+    fn unpublish(
+        &self,
+        volume: &VolumeId,
+        target: &TargetPath,
+    ) -> impl Future<Output = Result<(), MountError>> + Send;
+
+    /// What is used and free at a target, and how its session is.
+    ///
+    /// # Errors
+    /// [`MountError::NotMounted`] when no volume of ours is there; [`MountError::TimedOut`] when nobody answers.
+    fn stats(
+        &self,
+        volume: &VolumeId,
+        target: &TargetPath,
+    ) -> impl Future<Output = Result<VolumeStats, MountError>> + Send;
+
+    /// The targets at which a volume is published now.
+    fn targets(&self, volume: &VolumeId) -> Vec<TargetPath>;
+}
+
+/// Usage of a volume as statfs(2) tells it through the mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeStats {
+    /// Bytes in all.
+    pub bytes_total: u64,
+    /// Bytes that an ordinary user can still write.
+    pub bytes_available: u64,
+    /// Bytes in use.
+    pub bytes_used: u64,
+    /// Inodes in all.
+    pub inodes_total: u64,
+    /// Inodes free.
+    pub inodes_free: u64,
+    /// How the session is.
+    pub condition: Condition,
+}
+
+/// How a volume's session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Its client answers.
+    Serving,
+    /// Its client is being replaced; requests wait.
+    Recovering {
+        /// What is known, for people.
+        message: String,
+    },
+    /// Nobody serves it and nobody can.
+    Lost {
+        /// What is known, for people.
+        message: String,
+    },
+}
+
+/// Why a volume could not be mounted, unmounted or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The engine's rules forbid it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The target's path can't be used: a symlink in it, a parent that is missing, not a directory.
+    #[error("target_path {target} can't be used: {why}")]
+    Target {
+        /// The path.
+        target: TargetPath,
+        /// Why, for people.
+        why: String,
+    },
+    /// The volume's directory does not exist in its filesystem.
+    #[error("volume {volume} does not exist in filesystem {}", volume.filesystem())]
+    NoSuchVolume {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// No volume of ours is mounted at the target.
+    #[error("volume {volume} is not mounted at {target}")]
+    NotMounted {
+        /// The volume.
+        volume: VolumeId,
+        /// The path.
+        target: TargetPath,
+    },
+    /// Not done in time; it may be tried again.
+    #[error("{what} was not done within {limit_s:.1} s: {state}")]
+    TimedOut {
+        /// What was asked.
+        what: String,
+        /// Seconds.
+        limit_s: f64,
+        /// What was going on.
+        state: String,
+    },
+    /// The client can't serve.
+    #[error("the volume's client can't serve: {why}")]
+    ClientFailed {
+        /// Its last words, secrets removed.
+        why: String,
+    },
+    /// The machine refused something.
+    #[error("{what} failed")]
+    Failed {
+        /// What was asked.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

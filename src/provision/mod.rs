@@ -1,0 +1,1 @@
+//! How are volumes of a filesystem made, grown, copied, listed and removed?

@@ -1,0 +1,99 @@
+//! Where do mount pods run?
+//!
+//! One trait with the shape of the Kubernetes API (records with uid and resourceVersion, asynchronous deletion,
+//! preconditions, commutative patches); the process runtime implements it with local processes.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::params::Preconditions;
+use tokio::sync::watch;
+
+use crate::mountpod::facts::{PodName, PodPhase, PodUid};
+
+/// A mount pod as its runtime knows it.
+#[derive(Debug, Clone)]
+pub struct RunningPod {
+    /// The record, with `uid`, `resourceVersion` and `deletionTimestamp` filled in by the runtime.
+    pub record: Pod,
+    /// How far its processes are.
+    pub phase: PodPhase,
+}
+
+/// Changes to a pod's annotations, applied whatever the others are: `None` removes one.
+pub type AnnotationPatch = BTreeMap<String, Option<String>>;
+
+/// Where mount pods run.
+pub trait MountPods: Send + Sync + 'static {
+    /// The mount pods of this engine, from memory: the runtime watches them.
+    fn list(&self) -> Vec<RunningPod>;
+
+    /// Changes its value at every change of a pod: created, patched, phase, deleted.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Creates a pod; it is there when this returns, and starts on its own.
+    ///
+    /// # Errors
+    /// [`RuntimeError::AlreadyExists`] when a pod of that name is there, even one that is going.
+    fn create(&self, pod: Pod) -> impl Future<Output = Result<Pod, RuntimeError>> + Send;
+
+    /// Changes annotations of the pod with that uid, and gives back the record as it is then.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Gone`] when there is none of that name and uid.
+    fn patch(
+        &self,
+        name: &PodName,
+        uid: &PodUid,
+        patch: &AnnotationPatch,
+    ) -> impl Future<Output = Result<Pod, RuntimeError>> + Send;
+
+    /// Asks for the pod's deletion: marks it now, ends its processes, removes the record when they are gone.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Gone`] or [`RuntimeError::Conflict`] when a precondition does not hold.
+    fn delete(
+        &self,
+        name: &PodName,
+        preconditions: &Preconditions,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Where the pod's agent listens; the socket appears when the agent is up.
+    fn agent_socket(&self, name: &PodName) -> PathBuf;
+}
+
+/// How a call to a runtime can fail.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// A pod of that name is there already.
+    #[error("a mount pod named {0} exists already")]
+    AlreadyExists(String),
+    /// There is no such pod any more.
+    #[error("the mount pod {0} is gone")]
+    Gone(String),
+    /// The record has changed since it was read.
+    #[error("the mount pod {0} has changed meanwhile")]
+    Conflict(String),
+    /// The request may or may not have been carried out.
+    #[error("it is unknown whether the request for mount pod {name} was carried out")]
+    Unknown {
+        /// The pod.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The request was not carried out.
+    #[error("can't {what} the mount pod {name}")]
+    Failed {
+        /// `create`, `change` or `delete`.
+        what: &'static str,
+        /// The pod.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,1 @@
+//! Who holds the FUSE connection of a session, and who serves it now?

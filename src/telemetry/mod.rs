@@ -1,0 +1,1 @@
+//! What does the driver tell people: logs, and what must never be in them?

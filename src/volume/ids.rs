@@ -1,0 +1,181 @@
+//! How are filesystems, volumes and snapshots named?
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// CSI limits identifiers and names to 128 bytes (CSI spec, "Size Limits").
+const ID_BYTES_MAX: usize = 128;
+/// A filesystem's name stands in ids beside the volume's own name, so it is kept short.
+const FILESYSTEM_NAME_BYTES_MAX: usize = 32;
+/// Separates the filesystem's name from the volume's or the snapshot's; neither may contain it.
+const SEPARATOR: char = '#';
+
+/// Why a string is no identifier of ours; the caller adds the name of the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Nothing was given.
+    #[error("is missing")]
+    Empty,
+    /// The string is longer than CSI or we allow.
+    #[error("is {got} bytes long, at most {max} are allowed")]
+    TooLong {
+        /// Bytes given.
+        got: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The string does not have the form of our ids.
+    #[error("must be letters, digits, '-', '_' or '.', and begin with a letter or digit")]
+    Characters,
+    /// The string is not `<filesystem>#<name>`.
+    #[error("is not of the form <filesystem>#<name> that this driver gives out")]
+    Form,
+}
+
+/// The name of a filesystem: on `standalone`, the NAME of a `--hostdir-root NAME=DIR`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FilesystemName(String);
+
+/// One volume: the filesystem that it lives in and its name there.
+///
+/// Printed as `<filesystem>#<name>`; this is the CSI `volume_id`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VolumeId {
+    filesystem: FilesystemName,
+    name: String,
+}
+
+/// One snapshot: the filesystem that it lives in and its name there.
+///
+/// Printed as `<filesystem>#<name>`; this is the CSI `snapshot_id`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotId {
+    filesystem: FilesystemName,
+    name: String,
+}
+
+/// A name that is safe as one path component, a label value and part of an id.
+fn check_name(name: &str, bytes_max: usize) -> Result<(), InvalidId> {
+    if name.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if name.len() > bytes_max {
+        return Err(InvalidId::TooLong { got: name.len(), max: bytes_max });
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let begins_well = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    if begins_well && name.bytes().all(plain) { Ok(()) } else { Err(InvalidId::Characters) }
+}
+
+fn split_id(id: &str) -> Result<(FilesystemName, String), InvalidId> {
+    if id.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if id.len() > ID_BYTES_MAX {
+        return Err(InvalidId::TooLong { got: id.len(), max: ID_BYTES_MAX });
+    }
+    let (filesystem, name) = id.split_once(SEPARATOR).ok_or(InvalidId::Form)?;
+    check_name(name, ID_BYTES_MAX).map_err(|_| InvalidId::Form)?;
+    Ok((filesystem.parse().map_err(|_| InvalidId::Form)?, name.to_owned()))
+}
+
+impl FromStr for FilesystemName {
+    type Err = InvalidId;
+
+    fn from_str(name: &str) -> Result<Self, InvalidId> {
+        check_name(name, FILESYSTEM_NAME_BYTES_MAX)?;
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl FilesystemName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for FilesystemName {
+    type Error = InvalidId;
+
+    fn try_from(name: String) -> Result<Self, InvalidId> {
+        name.parse()
+    }
+}
+
+impl From<FilesystemName> for String {
+    fn from(name: FilesystemName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for FilesystemName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! two_part_id {
+    ($id:ident) => {
+        impl $id {
+            /// Puts an id together; the name must be one safe path component.
+            ///
+            /// # Errors
+            /// When the name has other characters, or the whole is longer than CSI allows.
+            pub fn new(filesystem: FilesystemName, name: &str) -> Result<Self, InvalidId> {
+                check_name(name, ID_BYTES_MAX - filesystem.0.len() - SEPARATOR.len_utf8())?;
+                Ok(Self { filesystem, name: name.to_owned() })
+            }
+
+            /// The filesystem that it lives in.
+            #[must_use]
+            pub fn filesystem(&self) -> &FilesystemName {
+                &self.filesystem
+            }
+
+            /// Its name within the filesystem: one path component.
+            #[must_use]
+            pub fn name(&self) -> &str {
+                &self.name
+            }
+        }
+
+        impl FromStr for $id {
+            type Err = InvalidId;
+
+            fn from_str(id: &str) -> Result<Self, InvalidId> {
+                let (filesystem, name) = split_id(id)?;
+                Ok(Self { filesystem, name })
+            }
+        }
+
+        impl TryFrom<String> for $id {
+            type Error = InvalidId;
+
+            fn try_from(id: String) -> Result<Self, InvalidId> {
+                id.parse()
+            }
+        }
+
+        impl From<$id> for String {
+            fn from(id: $id) -> Self {
+                id.to_string()
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}{SEPARATOR}{}", self.filesystem, self.name)
+            }
+        }
+    };
+}
+
+two_part_id!(VolumeId);
+two_part_id!(SnapshotId);

@@ -1,0 +1,174 @@
+//! What decides how a client is run, and which mounts may therefore share one session?
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, Mac};
+use secrecy::{ExposeSecret, SecretSlice};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{FilesystemName, InvalidId, Secrets, VolumeId};
+
+/// Hex digits of a session id: 128 bits of a SHA-256, which two sessions of one node will not share by chance.
+const SESSION_ID_DIGITS: usize = 32;
+
+/// Which FUSE program serves a filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientKind {
+    /// The built-in client: a directory of the node.
+    Hostdir,
+}
+
+impl ClientKind {
+    /// The name in parameters, records and mount types.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hostdir => "hostdir",
+        }
+    }
+}
+
+/// Everything that decides how a client is run, except its resources. It holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// The FUSE program.
+    pub client: ClientKind,
+    /// The filesystem that it serves.
+    pub filesystem: FilesystemName,
+    /// The directory of the filesystem that becomes the root of the mount: plain, relative, without `..`.
+    pub subdirectory: String,
+    /// Options of the client, by name.
+    pub options: BTreeMap<String, String>,
+    /// Tells other credentials apart without holding them.
+    pub credentials: Option<CredentialsDigest>,
+}
+
+/// HMAC of a request's secrets under the node's own random key.
+///
+/// A plain hash would let a reader of pod annotations test guesses of a password.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CredentialsDigest(String);
+
+/// The random key of a node; it never leaves it.
+#[derive(Clone)]
+pub struct NodeKey(SecretSlice<u8>);
+
+impl NodeKey {
+    /// Takes the key's bytes, which its owner read from the node's key file.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(SecretSlice::from(bytes))
+    }
+}
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeKey(<redacted>)")
+    }
+}
+
+impl CredentialsDigest {
+    /// Digests the secrets of a request; `None` when it carried none.
+    #[must_use]
+    pub fn of(secrets: &Secrets, key: &NodeKey) -> Option<Self> {
+        if secrets.is_empty() {
+            return None;
+        }
+        let mut mac = Hmac::<Sha256>::new_from_slice(key.0.expose_secret()).ok()?;
+        for (name, value) in secrets.expose() {
+            // Lengths make the encoding unambiguous: ("ab","c") and ("a","bc") differ.
+            for part in [name, value] {
+                mac.update(&part.len().to_le_bytes());
+                mac.update(part.as_bytes());
+            }
+        }
+        Some(Self(HEXLOWER.encode(&mac.finalize().into_bytes())))
+    }
+}
+
+/// Identifies a mount spec.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SpecHash([u8; 32]);
+
+impl MountSpec {
+    /// The identity of this spec.
+    ///
+    /// # Errors
+    /// Never in practice: a spec of strings always has a JSON form.
+    pub fn hash(&self) -> Result<SpecHash, serde_json::Error> {
+        Ok(SpecHash(Sha256::digest(serde_json::to_vec(self)?).into()))
+    }
+}
+
+/// What may share one session: the volume by default.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ShareKey {
+    /// A session of the volume's own.
+    Volume(VolumeId),
+}
+
+/// Names one session on a node: derived from the share key and the spec hash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SessionId(String);
+
+impl SessionId {
+    /// The session of these two.
+    #[must_use]
+    pub fn new(share_key: &ShareKey, spec: &SpecHash) -> Self {
+        let ShareKey::Volume(volume) = share_key;
+        let mut hash = Sha256::new();
+        hash.update(b"volume\0");
+        hash.update(volume.to_string());
+        hash.update(b"\0");
+        hash.update(spec.0);
+        let mut digits = HEXLOWER.encode(&hash.finalize());
+        digits.truncate(SESSION_ID_DIGITS);
+        Self(digits)
+    }
+
+    /// The id as text: 32 hex digits, safe as a file name and a label value.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = InvalidId;
+
+    fn from_str(id: &str) -> Result<Self, InvalidId> {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if id.len() == SESSION_ID_DIGITS && id.bytes().all(hex) {
+            Ok(Self(id.to_owned()))
+        } else {
+            Err(InvalidId::Form)
+        }
+    }
+}
+
+impl TryFrom<String> for SessionId {
+    type Error = InvalidId;
+
+    fn try_from(id: String) -> Result<Self, InvalidId> {
+        id.parse()
+    }
+}
+
+impl From<SessionId> for String {
+    fn from(id: SessionId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,105 @@
+//! Where may a volume be published?
+
+use std::fmt;
+use std::path::{Component, Path};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// `PATH_MAX` of Linux less its terminating NUL.
+const PATH_BYTES_MAX: usize = 4095;
+
+/// Why a path is no target; the caller adds the name of the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTarget {
+    /// Nothing was given.
+    #[error("is missing")]
+    Empty,
+    /// The path does not begin with '/'.
+    #[error("must be an absolute path")]
+    Relative,
+    /// The path is longer than the kernel takes.
+    #[error("is {0} bytes long, at most {PATH_BYTES_MAX} are allowed")]
+    TooLong(usize),
+    /// A NUL would cut the path short in the kernel.
+    #[error("contains a NUL byte")]
+    Nul,
+    /// `.`, `..`, `//` or a '/' at the end: two spellings of one path would be two refs.
+    #[error("must be a plain path without '.', '..', '//' or a '/' at its end")]
+    NotPlain,
+    /// Nothing is mounted over the root of the node.
+    #[error("must not be the root directory")]
+    Root,
+}
+
+/// An absolute, plain path that a volume is (to be) bind-mounted at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TargetPath(String);
+
+impl TargetPath {
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path for system calls.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl FromStr for TargetPath {
+    type Err = InvalidTarget;
+
+    fn from_str(path: &str) -> Result<Self, InvalidTarget> {
+        if path.is_empty() {
+            return Err(InvalidTarget::Empty);
+        }
+        if path.len() > PATH_BYTES_MAX {
+            return Err(InvalidTarget::TooLong(path.len()));
+        }
+        if path.contains('\0') {
+            return Err(InvalidTarget::Nul);
+        }
+        if !path.starts_with('/') {
+            return Err(InvalidTarget::Relative);
+        }
+        if path == "/" {
+            return Err(InvalidTarget::Root);
+        }
+        // `Path::components` drops `//`, `.` and a final '/', so a plain path is one that it gives back whole.
+        let normal =
+            Path::new(path).components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+        let rebuilt: usize = Path::new(path)
+            .components()
+            .map(|c| match c {
+                Component::Normal(name) => name.len() + 1,
+                _ => 0,
+            })
+            .sum();
+        if normal && rebuilt == path.len() { Ok(Self(path.to_owned())) } else { Err(InvalidTarget::NotPlain) }
+    }
+}
+
+impl TryFrom<String> for TargetPath {
+    type Error = InvalidTarget;
+
+    fn try_from(path: String) -> Result<Self, InvalidTarget> {
+        path.parse()
+    }
+}
+
+impl From<TargetPath> for String {
+    fn from(path: TargetPath) -> Self {
+        path.0
+    }
+}
+
+impl fmt::Display for TargetPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
