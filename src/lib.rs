@@ -1,1 +1,3 @@
+//! What rooms does Mountpod have?
 
+pub mod csi;
