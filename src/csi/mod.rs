@@ -1,0 +1,3 @@
+//! How does Mountpod answer CSI calls?
+
+pub mod api;
