@@ -7,6 +7,7 @@ pub mod config;
 pub mod csi;
 pub mod mountpod;
 pub mod mounts;
+pub mod programs;
 pub mod provision;
 pub mod retry;
 pub mod runtime;
