@@ -52,25 +52,23 @@ async fn our_csi_proto_says_what_the_published_one_says() {
     let ours = our_facts();
     assert!(published.len() > 400, "the published descriptor gave only {} facts", published.len());
 
-    assert_eq!(
-        minus(&ours, &published),
-        sorted(ONLY_OURS),
-        "facts that only ours has (left: found, right: allowed)"
-    );
-    assert_eq!(
-        minus(&published, &ours),
-        sorted(ONLY_PUBLISHED),
-        "facts that only the published one has (left: found, right: allowed)"
-    );
+    assert_differs_only_by(&ours, &published, ONLY_OURS, "only in ours");
+    assert_differs_only_by(&published, &ours, ONLY_PUBLISHED, "only in the published one");
 }
 
-fn minus(facts: &BTreeSet<String>, others: &BTreeSet<String>) -> Vec<String> {
-    facts.difference(others).cloned().collect()
-}
-
-fn sorted(facts: &[&str]) -> Vec<String> {
-    let facts: BTreeSet<_> = facts.iter().map(|&fact| fact.to_owned()).collect();
-    facts.into_iter().collect()
+/// The facts that `others` lack are exactly the allowed ones.
+fn assert_differs_only_by(
+    facts: &BTreeSet<String>,
+    others: &BTreeSet<String>,
+    allowed: &[&str],
+    place: &str,
+) {
+    let found: BTreeSet<_> = facts.difference(others).map(String::as_str).collect();
+    let allowed: BTreeSet<_> = allowed.iter().copied().collect();
+    let unexpected: Vec<_> = found.difference(&allowed).collect();
+    assert!(unexpected.is_empty(), "{place}: {unexpected:#?}");
+    let gone: Vec<_> = allowed.difference(&found).collect();
+    assert!(gone.is_empty(), "allowed to be {place}, but no difference any more: {gone:#?}");
 }
 
 /// What the published Go package says, printed by tests/go/descriptor.

@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-/// A first build compiles gRPC and csi-sanity: measured below 2 minutes of one core; 10 leaves room for a busy machine
-/// and for the download of the modules.
+/// A first build compiles gRPC and csi-sanity, which takes under 2 minutes of processor time; the rest is for a busy
+/// machine and for the download of the modules.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 
 /// The path of a program that tests/go/build.sh makes.
