@@ -16,10 +16,14 @@ mod scene;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
 
 use driver::Driver;
 use expected_skips::{EXPECTED_SKIPS, expected_skips};
@@ -147,4 +151,23 @@ fn a_recorded_report_is_read() {
 #[should_panic(expected = "skipped, and not in expected_skips.rs")]
 fn a_skip_without_a_reason_is_refused() {
     assert_only_expected_skips(&Report::parse(include_str!("recorded_report.json")).unwrap());
+}
+
+#[tokio::test]
+async fn what_a_run_leaves_behind_is_found_and_cleared() {
+    let scene = Scene::new();
+    let point = scene.path().join("left");
+    fs::create_dir(&point).unwrap();
+    mount(Some("left"), &point, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let mut process =
+        Command::new("sleep").arg("60").env("LEFT", scene.path()).kill_on_drop(true).spawn().unwrap();
+
+    assert_eq!(scene.mounts(), std::slice::from_ref(&point));
+    let pids: Vec<_> = scene.processes().iter().map(|(pid, _)| pid.as_raw().unsigned_abs()).collect();
+    assert_eq!(pids, [process.id().unwrap()]);
+
+    drop(scene);
+    let ended = timeout(SETTLE_LIMIT, process.wait()).await.expect("it was killed").unwrap();
+    assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32));
+    assert!(!point.exists(), "{} is still there", point.display());
 }
