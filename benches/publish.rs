@@ -3,7 +3,14 @@
 //! A real driver is called over its socket. Each figure stands beside a baseline that is measured in turn with it, in
 //! the same run: one state write and one mount for a warm publish, and one process start more for a cold one. Ratios
 //! are what counts: absolute times are those of the machine.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a bench")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a bench"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -102,7 +109,8 @@ fn baselines(figures: &mut Figures, directory: &Path) {
     let unmounted = begun.elapsed();
     figures.note("state write + unmount", unmounted);
     let begun = Instant::now();
-    let ended = Command::new(env!("CARGO_BIN_EXE_mountpod")).arg("--version").stdout(Stdio::null()).status().unwrap();
+    let ended =
+        Command::new(env!("CARGO_BIN_EXE_mountpod")).arg("--version").stdout(Stdio::null()).status().unwrap();
     assert!(ended.success());
     let started = begun.elapsed();
     figures.note("state write + mount + process start", mounted + started);
