@@ -1,1 +1,3 @@
+//! Mountpod.
 
+pub mod hostdir;
