@@ -59,7 +59,7 @@ pub enum HelperAnswer {
 }
 
 /// Usage of a file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Bytes in all.
     pub bytes_total: u64,

@@ -1,4 +1,4 @@
-//! Which system calls mount, unmount and abort?
+//! Which system calls mount, unmount, abort, and watch?
 //!
 //! The only file that makes them. All of them block, on the kernel's own locks at most, but for `unmount` of the last
 //! mount of a FUSE connection: that one waits for the server and belongs into a helper process.
@@ -13,6 +13,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::libc::{self, c_long, c_uint};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::Mode;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::volume::Writability;
 
@@ -186,6 +188,16 @@ fn mount_fusectl() -> io::Result<OwnedFd> {
     })?;
     // SAFETY: the descriptor is open for the length of the call.
     owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_fd().as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
+}
+
+/// Lets the runtime wait for events of a descriptor.
+///
+/// # Errors
+/// When epoll refuses the descriptor.
+pub fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and `AsyncFd` owns it.
+    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
+    watched.map_err(|refused| refused.into_parts().1)
 }
 
 fn checked(result: c_long) -> io::Result<c_long> {

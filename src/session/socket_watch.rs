@@ -4,13 +4,15 @@
 //! does with a pod's volumes), so the mount table is watched as well.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+
+use crate::mounts::syscalls::watched;
 
 /// Returns when something is at `path`. `mounts` changes with the mount table.
 ///
@@ -32,26 +34,17 @@ pub async fn until_present(path: &Path, mounts: &mut watch::Receiver<u64>) -> io
 }
 
 /// Watches the nearest directory on the way that exists.
-fn watch_nearest(path: &Path) -> io::Result<AsyncFd<WatchedDirectory>> {
+fn watch_nearest(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     let events = AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_DELETE_SELF
         | AddWatchFlags::IN_MOVE_SELF;
-    let watched = path.ancestors().skip(1).any(|directory| inotify.add_watch(directory, events).is_ok());
-    if watched {
-        AsyncFd::with_interest(WatchedDirectory(inotify), Interest::READABLE)
+    let found = path.ancestors().skip(1).any(|directory| inotify.add_watch(directory, events).is_ok());
+    if found {
+        watched(inotify.into(), Interest::READABLE)
     } else {
         Err(io::Error::other(format!("no directory on the way to {} can be watched", path.display())))
-    }
-}
-
-#[derive(Debug)]
-struct WatchedDirectory(Inotify);
-
-impl std::os::fd::AsRawFd for WatchedDirectory {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_fd().as_raw_fd()
     }
 }
 
