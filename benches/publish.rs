@@ -16,11 +16,12 @@
 mod support;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mountpod::mounts::syscalls::{bind_plain, detach};
+use mountpod::mounts::syscalls::{Unmount, attach, clone_tree, open_plain_directory, unmount};
 use support::{Driver, publish, volume};
 
 /// Counted rounds, after the ones that warm up.
@@ -99,12 +100,13 @@ fn baselines(figures: &mut Figures, directory: &Path) {
     let begun = Instant::now();
     write_record(directory);
     fs::create_dir(&target).unwrap();
-    bind_plain(&source, &target).unwrap();
+    let tree = clone_tree(open_plain_directory(&source).unwrap().as_fd()).unwrap();
+    attach(tree.as_fd(), open_plain_directory(&target).unwrap().as_fd()).unwrap();
     let mounted = begun.elapsed();
     figures.note("state write + mount", mounted);
     let begun = Instant::now();
     write_record(directory);
-    detach(&target).unwrap();
+    unmount(&target, Unmount::IfUnused).unwrap();
     fs::remove_dir(&target).unwrap();
     let unmounted = begun.elapsed();
     figures.note("state write + unmount", unmounted);

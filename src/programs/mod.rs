@@ -9,6 +9,7 @@ pub mod demo;
 pub mod leftovers;
 pub mod processes;
 mod standalone;
+mod state;
 
 /// Runs a program that waits for many things at once.
 fn asynchronous(program: impl Future<Output = ExitCode>) -> ExitCode {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mountpod::csi::api::v1::Volume;
 use mountpod::csi::api::v1::volume_capability::access_mode::Mode;
-use mountpod::mounts::syscalls::detach;
+use mountpod::mounts::syscalls::{Unmount, unmount};
 use mountpod::programs::caller::Caller;
 use mountpod::programs::leftovers::Leftovers;
 use mountpod::programs::processes::{PodProcesses, pods_under};
@@ -194,7 +194,7 @@ impl Drop for Driver {
         }
         for point in Leftovers::of(self.path(), &[]).map(|left| left.mounts).unwrap_or_default().iter().rev()
         {
-            let _ = detach(point);
+            let _ = unmount(point, Unmount::Detach);
         }
     }
 }
