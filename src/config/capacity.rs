@@ -46,7 +46,8 @@ impl CapacityRange {
     /// Is a volume of this size what the caller accepts?
     #[must_use]
     pub fn contains(&self, bytes: u64) -> bool {
-        self.required.is_none_or(|required| required <= bytes) && self.limit.is_none_or(|limit| bytes <= limit)
+        self.required.is_none_or(|required| required <= bytes)
+            && self.limit.is_none_or(|limit| bytes <= limit)
     }
 
     /// The size for a new volume that must have room for `least` bytes: exactly what is required, else the default.

@@ -114,7 +114,8 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, InvalidFlag> {
         let rest = text.strip_prefix("unix:").ok_or(InvalidFlag::Endpoint)?;
         let path = rest.strip_prefix("//").unwrap_or(rest);
-        let plain = path.starts_with('/') && !path.contains("//") && !path.ends_with('/') && !path.contains('\0');
+        let plain =
+            path.starts_with('/') && !path.contains("//") && !path.ends_with('/') && !path.contains('\0');
         if !plain || !is_absolute_plain(Path::new(path)) {
             return Err(InvalidFlag::Endpoint);
         }
@@ -197,7 +198,11 @@ impl FromStr for DriverName {
     type Err = InvalidFlag;
 
     fn from_str(name: &str) -> Result<Self, InvalidFlag> {
-        if name.len() >= 2 && is_label(name) { Ok(Self(name.to_owned())) } else { Err(InvalidFlag::DriverName) }
+        if name.len() >= 2 && is_label(name) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(InvalidFlag::DriverName)
+        }
     }
 }
 
@@ -238,7 +243,10 @@ fn is_label(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
-    text.len() <= 63 && bytes.iter().copied().all(plain) && ends_well(bytes.first()) && ends_well(bytes.last())
+    text.len() <= 63
+        && bytes.iter().copied().all(plain)
+        && ends_well(bytes.first())
+        && ends_well(bytes.last())
 }
 
 fn absolute_dir(text: &str) -> Result<PathBuf, InvalidFlag> {
@@ -279,7 +287,10 @@ mod tests {
         let given = ["--hostdir-root", "a=/srv/a", "--hostdir-root", "b=/srv/b,shared"];
         let roots = options(&[&LEAST[..], &given[..]].concat()).unwrap().roots().unwrap();
         assert_eq!(roots.iter().map(|root| root.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(roots.iter().map(|root| root.reach).collect::<Vec<_>>(), [Reach::NodeLocal, Reach::Shared]);
+        assert_eq!(
+            roots.iter().map(|root| root.reach).collect::<Vec<_>>(),
+            [Reach::NodeLocal, Reach::Shared]
+        );
         assert!(roots.iter().all(|root| root.missing == MissingRoot::Refuse));
     }
 
@@ -307,14 +318,18 @@ mod tests {
         for good in ["unix:///run/csi.sock", "unix:/run/csi.sock"] {
             assert_eq!(good.parse::<Endpoint>().unwrap().path(), Path::new("/run/csi.sock"));
         }
-        for bad in ["/run/csi.sock", "unix:run", "unix:///a/../b", "unix:////a", "unix:///", "unix:///a/", &long] {
+        for bad in
+            ["/run/csi.sock", "unix:run", "unix:///a/../b", "unix:////a", "unix:///", "unix:///a/", &long]
+        {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn roots_have_a_name_and_a_plain_directory() {
-        for bad in ["a=/", "a=/x,private", "=/x", "../a=/x", "a=/x/../y", "a=", "a=/x,shared,shared", "a b=/x"] {
+        for bad in
+            ["a=/", "a=/x,private", "=/x", "../a=/x", "a=/x/../y", "a=", "a=/x,shared,shared", "a b=/x"]
+        {
             assert!(bad.parse::<HostdirRoot>().is_err(), "{bad}");
         }
     }

@@ -87,11 +87,7 @@ impl VolumeParameters {
         Self::read(field, &plain_map(field, &plain)?, &[])
     }
 
-    fn read(
-        field: &str,
-        map: &BTreeMap<&str, &str>,
-        ignored_keys: &[&str],
-    ) -> Result<Self, InvalidField> {
+    fn read(field: &str, map: &BTreeMap<&str, &str>, ignored_keys: &[&str]) -> Result<Self, InvalidField> {
         let mut parameters = Self::default();
         for (&key, &value) in map {
             let invalid = |why: &dyn ToString| InvalidField::new(entry(field, key), why.to_string());
@@ -212,7 +208,10 @@ mod tests {
         assert_eq!(parameters.root.unwrap().as_str(), "main");
         assert_eq!(parameters.resources.cpu_limit, Some(CpuMillis(500)));
         assert_eq!(parameters.resources.memory_limit, Some(MemoryBytes(256 << 20)));
-        assert_eq!(VolumeParameters::of_volume("parameters", &map(&[])).unwrap(), VolumeParameters::default());
+        assert_eq!(
+            VolumeParameters::of_volume("parameters", &map(&[])).unwrap(),
+            VolumeParameters::default()
+        );
     }
 
     #[test]

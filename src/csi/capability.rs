@@ -57,9 +57,8 @@ pub(super) fn each(capabilities: &[v1::VolumeCapability]) -> Result<(), Capabili
 
 /// How a capability lets a target use its volume; `field` is the capability's name in errors.
 pub(super) fn access(field: &str, capability: &v1::VolumeCapability) -> Result<Access, CapabilityError> {
-    let malformed = |name: &str, why: &str| {
-        CapabilityError::Malformed(InvalidField::new(format!("{field}.{name}"), why))
-    };
+    let malformed =
+        |name: &str, why: &str| CapabilityError::Malformed(InvalidField::new(format!("{field}.{name}"), why));
     let flags = match &capability.access_type {
         None => return Err(malformed("access_type", "is missing: mount must be set")),
         Some(AccessType::Mount(mount)) => mount_flags(&format!("{field}.mount"), mount)?,
@@ -106,7 +105,8 @@ fn mount_flags(field: &str, mount: &MountVolume) -> Result<Writability, Capabili
     }
     let unsupported = |name: String, why: String| CapabilityError::Unsupported(InvalidField::new(name, why));
     if !mount.fs_type.is_empty() {
-        let why = "must be empty: volumes are served by a FUSE client, which has no file system types".to_owned();
+        let why =
+            "must be empty: volumes are served by a FUSE client, which has no file system types".to_owned();
         return Err(unsupported(format!("{field}.fs_type"), why));
     }
     if !mount.volume_mount_group.is_empty() {
@@ -120,7 +120,10 @@ fn mount_flags(field: &str, mount: &MountVolume) -> Result<Writability, Capabili
         } else if !IDLE_FLAGS.contains(&flag.as_str()) {
             // The flag itself is not repeated: CSI calls mount flags sensitive.
             let known = [READ_ONLY_FLAGS, IDLE_FLAGS].concat().join(", ");
-            return Err(unsupported(format!("{flags_field}[{index}]"), format!("is unknown; known flags are: {known}")));
+            return Err(unsupported(
+                format!("{flags_field}[{index}]"),
+                format!("is unknown; known flags are: {known}"),
+            ));
         }
     }
     Ok(writability)
@@ -139,7 +142,10 @@ mod tests {
     }
 
     fn with_flags(flags: &[&str]) -> MountVolume {
-        MountVolume { mount_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(), ..MountVolume::default() }
+        MountVolume {
+            mount_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            ..MountVolume::default()
+        }
     }
 
     #[test]
@@ -163,7 +169,9 @@ mod tests {
 
     #[test]
     fn the_flag_ro_makes_any_mode_read_only() {
-        for (flags, want) in [(&["rw", "ro"][..], Writability::ReadOnly), (&["rw", "noatime"], Writability::ReadWrite)] {
+        for (flags, want) in
+            [(&["rw", "ro"][..], Writability::ReadOnly), (&["rw", "noatime"], Writability::ReadWrite)]
+        {
             let got = access("c", &capability(Mode::MultiNodeMultiWriter.into(), with_flags(flags))).unwrap();
             assert_eq!(got.writability, want, "{flags:?}");
         }
@@ -181,7 +189,8 @@ mod tests {
             access_type: Some(AccessType::Block(BlockVolume {})),
             access_mode: Some(AccessMode { mode: writer }),
         };
-        let no_mode = v1::VolumeCapability { access_mode: None, ..capability(writer, MountVolume::default()) };
+        let no_mode =
+            v1::VolumeCapability { access_mode: None, ..capability(writer, MountVolume::default()) };
         let cases = [
             (v1::VolumeCapability::default(), "c.access_type", false),
             (no_mode, "c.access_mode", false),

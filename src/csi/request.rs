@@ -82,7 +82,10 @@ pub(super) fn secrets(map: HashMap<String, String>) -> Result<Secrets, InvalidFi
         // CSI spec, "Secrets Requirements". A key is not shown: its sender may have mixed it up with a value.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if key.is_empty() || !key.bytes().all(plain) {
-            return Err(InvalidField::new("secrets", "has a key with other than letters, digits, '-', '_' and '.'"));
+            return Err(InvalidField::new(
+                "secrets",
+                "has a key with other than letters, digits, '-', '_' and '.'",
+            ));
         }
         if value.contains('\0') {
             return Err(InvalidField::new(entry("secrets", key), "contains a NUL byte"));
@@ -110,7 +113,10 @@ pub(super) fn capacity(range: Option<&v1::CapacityRange>) -> Result<CapacityRang
 pub(super) fn required_capacity(range: Option<&v1::CapacityRange>) -> Result<CapacityRange, InvalidField> {
     let range = capacity(range)?;
     if range == CapacityRange::default() {
-        return Err(InvalidField::new("capacity_range", "is missing: required_bytes or limit_bytes must be set"));
+        return Err(InvalidField::new(
+            "capacity_range",
+            "is missing: required_bytes or limit_bytes must be set",
+        ));
     }
     Ok(range)
 }
@@ -150,7 +156,12 @@ mod tests {
     #[test]
     fn no_error_tells_a_secret() {
         let map = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
-        for bad in [map("a b hunter2", "x"), map("", "hunter2"), map("a", "hunter2\0"), map("a", &"hunter2".repeat(1 << 18))] {
+        for bad in [
+            map("a b hunter2", "x"),
+            map("", "hunter2"),
+            map("a", "hunter2\0"),
+            map("a", &"hunter2".repeat(1 << 18)),
+        ] {
             let error = secrets(bad).unwrap_err();
             assert!(error.field.starts_with("secrets") && !error.to_string().contains("hunter2"), "{error}");
         }

@@ -203,7 +203,9 @@ mod tests {
         assert_eq!(code(CreateVolumeError::Copy(CopyError::Store(full()))), Code::ResourceExhausted);
         assert_eq!(code(CreateVolumeError::Store(full())), Code::ResourceExhausted);
         assert_eq!(code(CreateSnapshotError::Copy { id, source: full().into() }), Code::ResourceExhausted);
-        for error in [code(broken()), code(CreateVolumeError::Store(broken())), code(DeleteError::Store(broken()))] {
+        for error in
+            [code(broken()), code(CreateVolumeError::Store(broken())), code(DeleteError::Store(broken()))]
+        {
             assert_eq!(error, Code::Internal);
         }
     }

@@ -71,7 +71,9 @@ pub enum CreateVolumeError {
         difference: String,
     },
     /// Something that this driver did not make has the volume's place.
-    #[error("filesystem {filesystem} holds {name:?}, which this driver did not make; remove it or choose another name")]
+    #[error(
+        "filesystem {filesystem} holds {name:?}, which this driver did not make; remove it or choose another name"
+    )]
     Foreign {
         /// Where.
         filesystem: FilesystemName,

@@ -134,6 +134,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// [`FindError::NoSuchVolume`] when there is none, or none that is ready.
     fn volume(&self, id: &VolumeId) -> impl Future<Output = Result<Volume, FindError>> + Send;
+
+    /// The filesystems that can't be reached from this node, each with the reason.
+    fn unreachable(&self) -> impl Future<Output = Vec<(FilesystemName, StoreError)>> + Send;
 }
 
 /// Makes, changes and removes volumes and snapshots. Every method may be called again for the same, and succeeds.
@@ -147,7 +150,8 @@ pub trait Provisioner: Catalog {
     ///
     /// # Errors
     /// See [`CreateVolumeError`]. Nothing of a new volume is left after any of them, but what could not be removed.
-    fn create_volume(&self, new: NewVolume) -> impl Future<Output = Result<Volume, CreateVolumeError>> + Send;
+    fn create_volume(&self, new: NewVolume)
+    -> impl Future<Output = Result<Volume, CreateVolumeError>> + Send;
 
     /// Removes a volume and its data; one that is not there is no error.
     ///
@@ -178,7 +182,11 @@ pub trait Provisioner: Catalog {
     ///
     /// # Errors
     /// See [`ChangeError`].
-    fn modify(&self, id: &VolumeId, limits: Resources) -> impl Future<Output = Result<(), ChangeError>> + Send;
+    fn modify(
+        &self,
+        id: &VolumeId,
+        limits: Resources,
+    ) -> impl Future<Output = Result<(), ChangeError>> + Send;
 
     /// Room for new volumes in a filesystem.
     ///

@@ -203,8 +203,19 @@ mod tests {
     #[test]
     fn what_could_leave_the_filesystem_is_no_id() {
         let ids = [
-            "main#..", "main#../other", "main#.mountpod", "main#-rf", "main#a/b", "main#", "#a", "main#a#b", "a", "../x#a",
-            "main#a\0", "main#.", "main#a b",
+            "main#..",
+            "main#../other",
+            "main#.mountpod",
+            "main#-rf",
+            "main#a/b",
+            "main#",
+            "#a",
+            "main#a#b",
+            "a",
+            "../x#a",
+            "main#a\0",
+            "main#.",
+            "main#a b",
         ];
         for id in ids {
             assert_eq!(id.parse::<VolumeId>(), Err(InvalidId::Form), "{id:?}");

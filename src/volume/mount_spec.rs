@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn other_credentials_never_share_a_session() {
         let key = NodeKey::new(vec![7; 32]);
-        let with = |entries| MountSpec { credentials: CredentialsDigest::of(&secrets(entries), &key), ..spec() };
+        let with =
+            |entries| MountSpec { credentials: CredentialsDigest::of(&secrets(entries), &key), ..spec() };
         let session = |spec: &MountSpec| {
             SessionId::new(&ShareKey::Volume("main#pvc-1".parse().unwrap()), &spec.hash().unwrap())
         };

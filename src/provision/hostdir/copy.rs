@@ -12,8 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens, mkdirat,
-    mknodat, utimensat,
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens,
+    mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
@@ -32,8 +32,14 @@ const XATTR_PREFIXES: &[&[u8]] = &[b"user.", b"system.posix_acl_"];
 /// # Errors
 /// See [`CopyError`]; what was copied until then is left for the caller to remove.
 pub(super) fn copy_tree(source: BorrowedFd<'_>, dest: BorrowedFd<'_>, stop: &Stop) -> Result<(), CopyError> {
-    let mut copy =
-        Copy { source, dest, stop, pending: vec![Below::default()], made: Vec::new(), linked: HashMap::new() };
+    let mut copy = Copy {
+        source,
+        dest,
+        stop,
+        pending: vec![Below::default()],
+        made: Vec::new(),
+        linked: HashMap::new(),
+    };
     while let Some(path) = copy.pending.pop() {
         copy.directory(&path)?;
     }
@@ -62,7 +68,8 @@ impl Copy<'_> {
         let shown = path.shown();
         let to = open_dir(self.dest, path).map_err(|e| failed("opening the copy of", &shown, e))?;
         let stat = fstat(&from).map_err(|e| failed("reading attributes of", &shown, e))?;
-        own_and_attributes(from.as_fd(), to.as_fd(), &stat).map_err(|e| failed("copying attributes of", &shown, e))?;
+        own_and_attributes(from.as_fd(), to.as_fd(), &stat)
+            .map_err(|e| failed("copying attributes of", &shown, e))?;
         self.made.push((path.clone(), stat));
         each_entry(from.as_fd(), &shown, |name| self.entry(path, from.as_fd(), to.as_fd(), name))
     }

@@ -6,7 +6,10 @@ use super::{Roots, record, snapshots, volumes};
 use crate::volume::{FilesystemName, InvalidId, SnapshotId, VolumeId};
 
 /// The volumes that are ready.
-pub(super) fn volumes(roots: &Roots, window: &Window<VolumeId>) -> Result<Page<Volume, VolumeId>, StoreError> {
+pub(super) fn volumes(
+    roots: &Roots,
+    window: &Window<VolumeId>,
+) -> Result<Page<Volume, VolumeId>, StoreError> {
     let ids = ids(roots, |root| record::names(&root.volumes), VolumeId::new)?;
     page(roots, ids, window, VolumeId::filesystem, |root, id| {
         Ok(volumes::ready_record(root, id)?.map(|record| volumes::volume(id, record)))

@@ -29,8 +29,8 @@ pub use root::RootError;
 
 use self::root::{OpenRoot, open_root};
 use super::{
-    Catalog, ChangeError, CreateSnapshotError, CreateVolumeError, DataCondition, DeleteError, Filesystem, FindError,
-    NewSnapshot, NewVolume, Page, Provisioner, Room, Snapshot, StoreError, Volume, Window,
+    Catalog, ChangeError, CreateSnapshotError, CreateVolumeError, DataCondition, DeleteError, Filesystem,
+    FindError, NewSnapshot, NewVolume, Page, Provisioner, Room, Snapshot, StoreError, Volume, Window,
 };
 use crate::config::capacity::CapacityRange;
 use crate::config::flags::HostdirRoot;
@@ -108,14 +108,6 @@ impl Hostdir {
         self.stop.0.store(true, Ordering::Relaxed);
     }
 
-    /// Are all roots reachable? For the answer to Probe.
-    ///
-    /// # Errors
-    /// The first root that is not.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        self.run(&self.short, |roots, _| roots.iter().try_for_each(|root| root.open().map(drop))).await
-    }
-
     async fn run<T, E>(
         &self,
         lane: &Arc<Semaphore>,
@@ -125,7 +117,8 @@ impl Hostdir {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let ended = |why: &str| StoreError::new("running a file operation", std::io::Error::other(why.to_owned()));
+        let ended =
+            |why: &str| StoreError::new("running a file operation", std::io::Error::other(why.to_owned()));
         let permit = lane.clone().acquire_owned().await.map_err(|_| ended("the driver is being stopped"))?;
         let (roots, stop) = (self.roots.clone(), self.stop.clone());
         let thread = tokio::task::spawn_blocking(move || {
@@ -142,6 +135,17 @@ impl Catalog for Hostdir {
     async fn volume(&self, id: &VolumeId) -> Result<Volume, FindError> {
         let id = id.clone();
         self.run(&self.short, move |roots, _| volumes::find(roots, &id)).await
+    }
+
+    async fn unreachable(&self) -> Vec<(FilesystemName, StoreError)> {
+        let mut lost = Vec::new();
+        for name in self.roots.iter().map(Root::name) {
+            let asked = name.clone();
+            if let Err(error) = self.run(&self.short, move |roots, _| room(roots, &asked)).await {
+                lost.push((name.clone(), error));
+            }
+        }
+        lost
     }
 }
 

@@ -63,7 +63,12 @@ pub(super) enum VolumeState {
 }
 
 impl VolumeRecord {
-    pub(super) fn new(csi_name: String, capacity_bytes: u64, source: Option<Source>, limits: Resources) -> Self {
+    pub(super) fn new(
+        csi_name: String,
+        capacity_bytes: u64,
+        source: Option<Source>,
+        limits: Resources,
+    ) -> Self {
         let state = VolumeState::Creating;
         Self { form: FORM, csi_name, capacity_bytes, source, created_with: limits, resources: limits, state }
     }

@@ -80,7 +80,8 @@ impl Flattened<'_> {
             return Ok(Pass::Empty);
         }
         for top in tops {
-            let container = self.container.try_clone().map_err(|e| StoreError::new("duplicating a descriptor", e))?;
+            let container =
+                self.container.try_clone().map_err(|e| StoreError::new("duplicating a descriptor", e))?;
             if self.remove(container.as_fd(), &top)? == Removed::NotEmpty {
                 self.flatten(&top)?;
                 self.remove(container.as_fd(), &top)?;
@@ -131,7 +132,9 @@ impl Flattened<'_> {
     }
 
     fn mount_inside(&self, name: &CStr) -> DeleteError {
-        DeleteError::MountInside { path: format!("in the trash, {}/.../{}", self.label, name.to_string_lossy()) }
+        DeleteError::MountInside {
+            path: format!("in the trash, {}/.../{}", self.label, name.to_string_lossy()),
+        }
     }
 
     fn failed(&self, doing: &str, name: &CStr, errno: Errno) -> DeleteError {

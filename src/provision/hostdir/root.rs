@@ -40,7 +40,9 @@ pub enum RootError {
     #[error("--hostdir-root {0} is given twice; give each root a name of its own")]
     SameName(String),
     /// One directory, or one inside the other: their volumes would mix.
-    #[error("--hostdir-root {inner} lies in --hostdir-root {outer}; volumes of one would be seen through the other")]
+    #[error(
+        "--hostdir-root {inner} lies in --hostdir-root {outer}; volumes of one would be seen through the other"
+    )]
     Nested {
         /// The name of the root inside.
         inner: String,
@@ -85,7 +87,11 @@ pub(super) fn open_root(root: &HostdirRoot) -> Result<OpenRoot, StoreError> {
     let own = |name: &str| {
         let path = format!("{OWN_DIR}/{name}");
         below::open(dir.as_fd(), path.as_bytes(), OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|e| {
-            let what = format!("opening {path} in root {} ({}; is its disk mounted?)", root.name, root.dir.display());
+            let what = format!(
+                "opening {path} in root {} ({}; is its disk mounted?)",
+                root.name,
+                root.dir.display()
+            );
             StoreError::new(what, e)
         })
     };

@@ -10,7 +10,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{fsync, syncfs};
 
-use super::super::{CopyError, CreateSnapshotError, DeleteError, FindError, NewSnapshot, Snapshot, StoreError};
+use super::super::{
+    CopyError, CreateSnapshotError, DeleteError, FindError, NewSnapshot, Snapshot, StoreError,
+};
 use super::copy::copy_tree;
 use super::record::{self, SnapshotRecord};
 use super::root::OpenRoot;
@@ -37,8 +39,12 @@ pub(super) fn create(roots: &Roots, new: &NewSnapshot, stop: &Stop) -> Result<Sn
     let none = || CreateSnapshotError::NoSuchVolume(new.source.clone());
     let root = roots.get(new.source.filesystem()).ok_or_else(none)?.open()?;
     let id = SnapshotId::for_csi_name(new.source.filesystem().clone(), &new.csi_name);
-    let record =
-        SnapshotRecord::new(new.csi_name.clone(), new.source.clone(), source.capacity_bytes, SystemTime::now());
+    let record = SnapshotRecord::new(
+        new.csi_name.clone(),
+        new.source.clone(),
+        source.capacity_bytes,
+        SystemTime::now(),
+    );
     match fill(roots, &root, &id, &record, stop) {
         Ok(()) => Ok(snapshot(id, record)),
         Err(error) => {
@@ -82,7 +88,9 @@ pub(super) fn delete(roots: &Roots, id: &SnapshotId, stop: &Stop) -> Result<(), 
     let Some(root) = roots.get(id.filesystem()) else { return Ok(()) };
     let root = root.open()?;
     place::discard_new(&root, &label(id))?;
-    if !place::exists(root.snapshots.as_fd(), id.name()).map_err(|e| StoreError::new("looking at the snapshot", e))? {
+    if !place::exists(root.snapshots.as_fd(), id.name())
+        .map_err(|e| StoreError::new("looking at the snapshot", e))?
+    {
         return Ok(remove::empty_trash(root.trash.as_fd(), &label(id), stop)?);
     }
     remove::throw_away(root.snapshots.as_fd(), id.name(), root.trash.as_fd(), &label(id))?;

@@ -24,8 +24,7 @@ pub(super) fn xattr_names(file: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
     }
     let mut names = vec![0_u8; XATTR_BYTES_MAX];
     // SAFETY: the buffer is as long as is said.
-    let length =
-        unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), XATTR_BYTES_MAX) };
+    let length = unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), XATTR_BYTES_MAX) };
     names.truncate(usize::try_from(Errno::result(length)?).unwrap_or(0));
     Ok(names
         .split(|byte| *byte == 0)
@@ -54,8 +53,7 @@ pub(super) fn xattr(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno>
 /// As fsetxattr(2).
 pub(super) fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
     // SAFETY: the name ends with NUL, the value is as long as is said.
-    let done = unsafe {
-        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    };
+    let done =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     Errno::result(done).map(drop)
 }

@@ -11,8 +11,8 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{fsync, syncfs};
 
 use super::super::{
-    ChangeError, CopyError, CreateVolumeError, DataCondition, DeleteError, FindError, NewVolume, Source, StoreError,
-    Volume,
+    ChangeError, CopyError, CreateVolumeError, DataCondition, DeleteError, FindError, NewVolume, Source,
+    StoreError, Volume,
 };
 use super::copy::copy_tree;
 use super::record::{self, VolumeRecord, VolumeState};
@@ -46,7 +46,9 @@ pub(super) fn create(roots: &Roots, new: &NewVolume, stop: &Stop) -> Result<Volu
         }
         None => {}
     }
-    if place::exists(root.dir.as_fd(), id.name()).map_err(|e| StoreError::new("looking at the volume's place", e))? {
+    if place::exists(root.dir.as_fd(), id.name())
+        .map_err(|e| StoreError::new("looking at the volume's place", e))?
+    {
         return Err(foreign(&id));
     }
     let least = source_bytes(roots, new.source.as_ref())?;
@@ -129,13 +131,15 @@ fn make_directory(
     place::discard_new(root, &label(id))?;
     let failed = |errno| StoreError::new("making the volume's directory", errno);
     mkdirat(&root.new, label(id).as_str(), Mode::S_IRWXU).map_err(failed)?;
-    let made = below::open(root.new.as_fd(), label(id).as_bytes(), OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed)?;
+    let made = below::open(root.new.as_fd(), label(id).as_bytes(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+        .map_err(failed)?;
     match source {
         None => fchmod(&made, Mode::from_bits_truncate(EMPTY_VOLUME_MODE)).map_err(failed)?,
         Some(source) => {
             let data = open_source(roots, source)?;
             copy_tree(data.as_fd(), made.as_fd(), stop).map_err(CreateVolumeError::Copy)?;
-            syncfs(&made).map_err(|e| CreateVolumeError::Copy(StoreError::new("syncing the copy", e).into()))?;
+            syncfs(&made)
+                .map_err(|e| CreateVolumeError::Copy(StoreError::new("syncing the copy", e).into()))?;
         }
     }
     fsync(&made).map_err(failed)?;
@@ -342,9 +346,11 @@ fn deletion_failed(error: DeleteError) -> CreateVolumeError {
     match error {
         DeleteError::Store(error) => error.into(),
         DeleteError::Stopped => CreateVolumeError::Copy(CopyError::Stopped),
-        DeleteError::MountInside { .. } => {
-            StoreError::new("finishing the deletion of the volume that had this name", std::io::Error::other(error)).into()
-        }
+        DeleteError::MountInside { .. } => StoreError::new(
+            "finishing the deletion of the volume that had this name",
+            std::io::Error::other(error),
+        )
+        .into(),
     }
 }
 
