@@ -36,7 +36,8 @@ struct Outcome {
 }
 
 fn run(seed: u64, broken: Option<Broken>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut sim = Sim::start(seed, broken);
         for _ in 0..ACTIONS {
@@ -86,7 +87,9 @@ fn promises_hold_whatever_happens() {
         effects += outcome.figures.effects;
     }
     println!("sim: {count} seeds, {actions} actions, {crashes} crashes, {faults} faults, 0 violations");
-    println!("sim: {published} publishes answered OK, {effects} effect boundaries at which a crash could come");
+    println!(
+        "sim: {published} publishes answered OK, {effects} effect boundaries at which a crash could come"
+    );
     assert!(one.is_some() || published > count, "runs in which little is published say little");
 }
 

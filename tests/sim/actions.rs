@@ -44,12 +44,17 @@ impl Call {
     fn begin(shared: &Shared, session: &SessionId, target: &TargetPath) -> Self {
         let mut world = shared.world();
         world.session(session).targets.get_mut(target).unwrap().in_flight += 1;
-        Self { shared: shared.clone(), session: session.clone(), target: target.clone(), begun: Instant::now() }
+        Self {
+            shared: shared.clone(),
+            session: session.clone(),
+            target: target.clone(),
+            begun: Instant::now(),
+        }
     }
 
     fn answered(&self, world: &mut World, what: &str, result: &Result<impl Sized, EngineError>) {
         let told = result.as_ref().err().map_or_else(|| "OK".to_owned(), ToString::to_string);
-        world.note(format!("{:.4}: {what} at {}: answered {told}", self.session, self.target));
+        world.note(format!("{}: {what} at {}: answered {told}", self.session, self.target));
         invariants::answered_in_time(world, what, self.begun.elapsed(), RPC_LIMIT + UNDO);
         invariants::hold(world);
     }
@@ -155,7 +160,7 @@ impl Sim {
         let call = Call::begin(&self.shared, session, target);
         let mut world = self.shared.world();
         let otherwise = world.rng.happens(50);
-        world.note(format!("{session:.4}: publish at {target}"));
+        world.note(format!("{session}: publish at {target}"));
         let exclusivity = world.session(session).exclusivity;
         let state = world.session(session).targets.get_mut(target).unwrap();
         (state.uncertain, state.forgotten) = (true, false);
@@ -167,8 +172,7 @@ impl Sim {
         self.calls.push(self.driver.spawn(async move {
             let result = engine.achieve(&call.session, goal, Instant::now() + RPC_LIMIT).await;
             let mut world = call.shared.world();
-            let figures_published = u64::from(result.is_ok());
-            world.figures.published += figures_published;
+            world.figures.published += u64::from(result.is_ok());
             let state = world.session(&call.session).targets.get_mut(&call.target).unwrap();
             let alone = state.in_flight == 1;
             match &result {
@@ -189,7 +193,7 @@ impl Sim {
     fn unpublish(&mut self, session: &SessionId, target: &TargetPath) {
         let call = Call::begin(&self.shared, session, target);
         let mut world = self.shared.world();
-        world.note(format!("{session:.4}: unpublish of {target}"));
+        world.note(format!("{session}: unpublish of {target}"));
         let state = world.session(session).targets.get_mut(target).unwrap();
         (state.published, state.excused) = (false, false);
         state.unpublishes += 1;
@@ -224,7 +228,8 @@ impl Sim {
         let pod = world.rng.pick(&ids);
         match (world.rng.within(0..9), pod) {
             (0, Some(pod)) => {
-                let serves = world.session(session).living(&pod).is_some_and(|pod| pod.client == Client::Serving);
+                let serves =
+                    world.session(session).living(&pod).is_some_and(|pod| pod.client == Client::Serving);
                 if serves {
                     world.note(format!("the client of {} crashes", pod.name.0));
                     world.start_client(session, &pod);
@@ -260,6 +265,7 @@ impl Sim {
             world.note("faults end; everything is unpublished");
         }
         self.wait(RPC_LIMIT + UNDO).await;
+        invariants::all_is_healed(&mut self.shared.world());
         for _ in 0..TRIES_AT_REST {
             for (session, target) in self.left_to_unpublish() {
                 self.unpublish(&session, &target);
@@ -301,7 +307,9 @@ fn new_engine(shared: &Shared, limits: Limits) -> Arc<Engine<SimEffects>> {
 fn write_through_targets(world: &mut World) {
     for session in world.sessions.values_mut() {
         for stack in session.binds.values() {
-            if let Some(connection) = stack.last().and_then(|top| session.connections.get_mut(&top.connection)) {
+            if let Some(connection) =
+                stack.last().and_then(|top| session.connections.get_mut(&top.connection))
+            {
                 connection.dirty = !connection.dead && !connection.aborted;
             }
         }
@@ -314,11 +322,10 @@ fn delete_by_force(world: &mut World, session: &SessionId, id: &mountpod::mountp
     let grace = world.rng.within(2_000..30_000);
     let room = world.session(session);
     let Some(pod) = room.record(id) else { return };
-    (pod.has_record, pod.deletion_asked) = (false, true);
-    let lost: Vec<_> = pod.refs.iter().map(|(target, _)| target.clone()).collect();
-    for target in lost {
-        room.targets.entry(target).or_default().ref_lost = true;
-    }
+    pod.deletion_asked = true;
+    pod.deleted_at.get_or_insert_with(Instant::now);
+    let pod = pod.clone();
+    room.lose_record(&pod);
     room.forget_pods();
     world.schedule(session, grace, Event::PodExits(id.clone(), "deleted by force"));
 }
@@ -330,6 +337,6 @@ fn forget(world: &mut World, session: &SessionId, target: &TargetPath) {
     let state = room.targets.get_mut(target).unwrap();
     if !bound && state.in_flight == 0 && !state.published {
         (state.forgotten, state.uncertain) = (true, false);
-        world.note(format!("{session:.4}: the workload of {target} is gone"));
+        world.note(format!("{session}: the workload of {target} is gone"));
     }
 }

@@ -69,7 +69,7 @@ impl Effects for SimEffects {
             return Err(refused);
         }
         let result = self.apply(session, step).await;
-        self.shared.world().note(format!("{session:.4}: {step}: {}", told(&result)));
+        self.shared.world().note(format!("{session}: {step}: {}", told(&result)));
         invariants::hold(&mut self.shared.world());
         self.maybe_crash(session, step).await;
         if result.is_ok()
@@ -139,8 +139,10 @@ impl SimEffects {
 
     /// The API may fail, or its answer be lost.
     fn api_fault(&self, step: &Step, fault: Fault) -> Option<EffectError> {
-        let api =
-            matches!(step, Step::CreatePod { .. } | Step::AddRef { .. } | Step::DropRef { .. } | Step::DeletePod { .. });
+        let api = matches!(
+            step,
+            Step::CreatePod { .. } | Step::AddRef { .. } | Step::DropRef { .. } | Step::DeletePod { .. }
+        );
         let mut world = self.shared.world();
         if !api || !world.faults || !world.rng.happens(30) {
             return None;
@@ -176,7 +178,9 @@ impl SimEffects {
                 record.refs.insert(target.clone(), *exclusivity);
                 record.delete_after = None;
                 record.version += 1;
-                if record.deletion_asked { stale("the pod, which is being deleted,") } else { Ok(()) }
+                let going = record.deletion_asked;
+                room.find_refs(&[(target.clone(), *exclusivity)].into_iter().collect());
+                if going { stale("the pod, which is being deleted,") } else { Ok(()) }
             }
             Step::DropRef { pod, target, delete_after } => {
                 drop_ref(&mut world(), session, pod, target, *delete_after);
@@ -190,7 +194,9 @@ impl SimEffects {
                 Ok(())
             }
             Step::Adopt { pod } => adopt(&mut world(), session, pod),
-            Step::AwaitAgent { pod, limit } => self.until(step, *limit, |w| agent_listens(w, session, pod)).await,
+            Step::AwaitAgent { pod, limit } => {
+                self.until(step, *limit, |w| agent_listens(w, session, pod)).await
+            }
             Step::Offer { pod, limit } => {
                 self.until(step, *limit, |w| agent_listens(w, session, pod)).await?;
                 offer(&mut world(), session, pod)
@@ -240,7 +246,13 @@ impl SimEffects {
         }
     }
 
-    async fn release(&self, session: &SessionId, step: &Step, pod: &PodId, limit: Duration) -> Result<(), EffectError> {
+    async fn release(
+        &self,
+        session: &SessionId,
+        step: &Step,
+        pod: &PodId,
+        limit: Duration,
+    ) -> Result<(), EffectError> {
         {
             let mut world = self.shared.world();
             if world.is(Broken::OfferBesideLivingClient) {
@@ -253,8 +265,10 @@ impl SimEffects {
             }
         }
         let (begun, takes) = (Instant::now(), self.shared.world().rng.within(5..60));
-        self.until(step, limit, |world| released(world, session, pod, begun.elapsed().as_millis() >= takes.into()))
-            .await
+        self.until(step, limit, |world| {
+            released(world, session, pod, begun.elapsed().as_millis() >= takes.into())
+        })
+        .await
     }
 
     async fn close(&self, session: &SessionId, step: &Step, limit: Duration) -> Result<(), EffectError> {
@@ -281,8 +295,13 @@ fn late_landing(world: &mut World, session: &SessionId, step: &Step) {
     }
 }
 
-fn create_pod(world: &mut World, session: &SessionId, generation: Generation, refs: &Refs) -> Result<(), EffectError> {
-    let name = PodName(format!("mount-{session:.4}-{}", generation.0));
+fn create_pod(
+    world: &mut World,
+    session: &SessionId,
+    generation: Generation,
+    refs: &Refs,
+) -> Result<(), EffectError> {
+    let name = PodName(format!("mount-{session}-{}", generation.0));
     let uid = PodUid(world.number().to_string());
     let slow = world.faults && world.rng.happens(20);
     let starts_in = if slow { world.rng.within(10_000..100_000) } else { world.rng.within(20..500) };
@@ -297,6 +316,7 @@ fn create_pod(world: &mut World, session: &SessionId, generation: Generation, re
         version: 1,
         has_record: true,
         deletion_asked: false,
+        deleted_at: None,
         refs: refs.clone(),
         delete_after: None,
         processes: Processes::Starting,
@@ -306,6 +326,7 @@ fn create_pod(world: &mut World, session: &SessionId, generation: Generation, re
         starts: 0,
         hidden: false,
     });
+    room.find_refs(refs);
     world.schedule(session, starts_in, Event::PodRuns(id));
     Ok(())
 }
@@ -464,9 +485,11 @@ fn closed(world: &mut World, session: &SessionId) -> Answer {
 fn abort(world: &mut World, session: &SessionId) {
     let room = world.session(session);
     let mount = room.mount;
-    let hung: Vec<_> = room.pods.iter().filter(|pod| pod.holds.is_some() && pod.holds != mount).cloned().collect();
+    let hung: Vec<_> =
+        room.pods.iter().filter(|pod| pod.holds.is_some() && pod.holds != mount).cloned().collect();
     for pod in hung {
-        if let Some(state) = pod.holds.and_then(|number| world.session(session).connections.get_mut(&number)) {
+        if let Some(state) = pod.holds.and_then(|number| world.session(session).connections.get_mut(&number))
+        {
             (state.aborted, state.dirty) = (true, false);
         }
         world.end_pod(session, &pod.id, "its connection was aborted");

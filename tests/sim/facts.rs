@@ -79,7 +79,8 @@ fn connection(session: &Session, waits_for_flush: bool) -> ConnectionFact {
 }
 
 fn bound(session: &Session) -> Vec<BoundFact> {
-    let mounts = session.binds.iter().flat_map(|(target, stack)| stack.iter().map(move |bound| (target, bound)));
+    let mounts =
+        session.binds.iter().flat_map(|(target, stack)| stack.iter().map(move |bound| (target, bound)));
     mounts
         .map(|(target, bound)| BoundFact {
             target: target.clone(),

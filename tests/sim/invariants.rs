@@ -6,7 +6,10 @@ use std::time::Duration;
 use mountpod::mountpod::facts::PodId;
 use mountpod::volume::{Exclusivity, SessionId, TargetPath};
 
-use crate::world::{Client, Session, World};
+use crate::world::{Client, Pod, Session, World};
+
+/// Between reading facts and the last quick step of a plan no more than this passes.
+const UNNOTICED: Duration = Duration::from_millis(150);
 
 type Broken = Vec<String>;
 
@@ -25,7 +28,7 @@ pub(crate) fn hold(world: &mut World) {
     let mut found = Vec::new();
     for (id, session) in &world.sessions {
         for (sentence, broken) in SENTENCES {
-            found.extend(broken(session).into_iter().map(|what| (sentence, format!("{id:.4}: {what}"))));
+            found.extend(broken(session).into_iter().map(|what| (sentence, format!("{id}: {what}"))));
         }
     }
     for (sentence, what) in found {
@@ -37,13 +40,16 @@ fn published_is_usable(session: &Session) -> Broken {
     let published = session.targets.iter().filter(|(_, target)| target.published && !target.excused);
     let unusable = published.filter(|(path, _)| {
         let top = session.binds.get(*path).and_then(|stack| stack.last());
-        !top.is_some_and(|bound| session.mount == Some(bound.connection) && session.is_usable(bound.connection))
+        !top.is_some_and(|bound| {
+            session.mount == Some(bound.connection) && session.is_usable(bound.connection)
+        })
     });
     unusable.map(|(path, _)| format!("{path} is not usable")).collect()
 }
 
 fn bound_is_counted(session: &Session) -> Broken {
-    let live = session.binds.iter().filter(|(_, stack)| stack.iter().any(|b| session.is_usable(b.connection)));
+    let live =
+        session.binds.iter().filter(|(_, stack)| stack.iter().any(|b| session.is_usable(b.connection)));
     let excused = |path: &TargetPath| session.targets.get(path).is_some_and(|target| target.ref_lost);
     let uncounted = live.filter(|(path, _)| !excused(path) && !is_counted(session, path));
     uncounted.map(|(path, _)| format!("{path} is bound, but not counted")).collect()
@@ -54,13 +60,15 @@ fn is_counted(session: &Session, path: &TargetPath) -> bool {
 }
 
 fn one_client_per_connection(session: &Session) -> Broken {
-    let serves = |number: &u32| session.pods.iter().filter(|p| p.holds == Some(*number) && p.client_runs()).count();
+    let serves =
+        |number: &u32| session.pods.iter().filter(|p| p.holds == Some(*number) && p.client_runs()).count();
     let crowded = session.connections.keys().filter(|number| serves(number) > 1);
     crowded.map(|number| format!("connection {number} has {} clients", serves(number))).collect()
 }
 
 fn one_serving_pod(session: &Session) -> Broken {
-    let serving: Vec<_> = session.pods.iter().filter(|pod| pod.lives() && pod.client == Client::Serving).collect();
+    let serving: Vec<_> =
+        session.pods.iter().filter(|pod| pod.lives() && pod.client == Client::Serving).collect();
     let names: Vec<_> = serving.iter().map(|pod| pod.id.name.0.as_str()).collect();
     if names.len() > 1 { vec![format!("{} serve", names.join(" and "))] } else { Vec::new() }
 }
@@ -85,11 +93,14 @@ fn no_stacks(session: &Session) -> Broken {
 pub(crate) fn deletion_is_allowed(world: &mut World, session: &SessionId, id: &PodId) {
     let room = world.session(session);
     let Some(pod) = room.pods.iter().find(|pod| pod.id == *id) else { return };
+    // Somebody else's deletion of the successor can't be known at the same moment.
+    let stays = |pod: &Pod| pod.deleted_at.is_none_or(|at| at.elapsed() < UNNOTICED);
     let elsewhere = |target: &TargetPath| {
-        let mut others = room.pods.iter().filter(|p| p.id != *id && p.has_record && !p.deletion_asked);
+        let mut others = room.pods.iter().filter(|other| other.id != *id && stays(other));
         others.any(|other| other.refs.contains(target))
     };
-    let live: Vec<_> = pod.refs.iter().map(|(target, _)| target).filter(|target| !elsewhere(target)).collect();
+    let live: Vec<_> =
+        pod.refs.iter().map(|(target, _)| target).filter(|target| !elsewhere(target)).collect();
     let live = (!live.is_empty()).then(|| format!("{} still counts {live:?}", id.name.0));
     let unflushed = pod.holds.map(|number| format!("{} holds connection {number}", id.name.0));
     if let Some(what) = live {
@@ -106,7 +117,7 @@ pub(crate) fn nothing_of(world: &mut World, session: &SessionId, target: &Target
     let (counted, bound) = (is_counted(room, target), room.binds.contains_key(target));
     let late = room.targets.get(target).is_some_and(|target| target.landed_late);
     if bound || (counted && !late) {
-        let what = format!("{session:.4}: {target}: counted: {counted}, bound: {bound}");
+        let what = format!("{session}: {target}: counted: {counted}, bound: {bound}");
         world.violate("a final answer leaves nothing of its target", what);
     }
 }
@@ -116,6 +127,19 @@ pub(crate) fn answered_in_time(world: &mut World, what: &str, took: Duration, li
     if took > limit {
         world.violate("every RPC answers within its limit", format!("{what} took {took:?}"));
     }
+}
+
+/// Some time after the last fault every published target is usable and counted again, whatever was excused before. Not
+/// one whose connection and mount were both lost: how it was bound is known to nobody.
+pub(crate) fn all_is_healed(world: &mut World) {
+    for session in world.sessions.values_mut() {
+        let Session { targets, binds, .. } = session;
+        for (path, target) in targets {
+            target.excused &= !binds.contains_key(path);
+            target.ref_lost = false;
+        }
+    }
+    hold(world);
 }
 
 /// Is the session as if it had never been?
@@ -128,8 +152,9 @@ pub(crate) fn nothing_remains(world: &mut World) {
     let dirty = world.sessions.iter().filter(|(_, session)| !is_clean(session));
     let left: Vec<_> = dirty
         .map(|(id, session)| {
-            let pods: Vec<_> = session.pods.iter().map(|pod| (&pod.id.name.0, &pod.refs, pod.processes)).collect();
-            format!("{id:.4}: pods {pods:?}, binds {:?}, mount {:?}", session.binds, session.mount)
+            let pods: Vec<_> =
+                session.pods.iter().map(|pod| (&pod.id.name.0, &pod.refs, pod.processes)).collect();
+            format!("{id}: pods {pods:?}, binds {:?}, mount {:?}", session.binds, session.mount)
         })
         .collect();
     for what in left {

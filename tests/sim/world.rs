@@ -77,6 +77,7 @@ pub(crate) struct Pod {
     pub(crate) version: u64,
     pub(crate) has_record: bool,
     pub(crate) deletion_asked: bool,
+    pub(crate) deleted_at: Option<Instant>,
     pub(crate) refs: Refs,
     pub(crate) delete_after: Option<Timestamp>,
     pub(crate) processes: Processes,
@@ -218,7 +219,8 @@ impl World {
 
     pub(crate) fn note(&mut self, line: impl fmt::Display) {
         let at = self.started.elapsed().as_millis();
-        self.log.push(format!("{at:>8} ms  {line}"));
+        // Session ids of the simulator are a digit and zeros.
+        self.log.push(format!("{at:>8} ms  {line}").replace(&"0".repeat(31), ""));
     }
 
     pub(crate) fn violate(&mut self, invariant: &str, what: impl fmt::Display) {
@@ -252,7 +254,7 @@ impl World {
                 break;
             }
             let (session, event) = entry.remove();
-            self.note(format!("{session:.4}: {event:?}"));
+            self.note(format!("{session}: {event:?}"));
             self.happen(&session, event);
         }
     }
@@ -278,7 +280,8 @@ impl World {
         let agent_in = self.rng.within(0..800);
         let Some(pod) = self.session(session).living(id) else { return };
         pod.processes = Processes::Running;
-        let event = if fails { Event::PodExits(id.clone(), "exit 1") } else { Event::AgentListens(id.clone()) };
+        let event =
+            if fails { Event::PodExits(id.clone(), "exit 1") } else { Event::AgentListens(id.clone()) };
         self.schedule(session, agent_in, event);
     }
 
@@ -298,7 +301,11 @@ impl World {
         pod.client = Client::Starting;
         pod.starts += 1;
         let start = pod.starts;
-        let event = if fails { Event::ClientFails(id.clone(), start) } else { Event::ClientServes(id.clone(), start) };
+        let event = if fails {
+            Event::ClientFails(id.clone(), start)
+        } else {
+            Event::ClientServes(id.clone(), start)
+        };
         self.schedule(session, wait, event);
     }
 
@@ -317,7 +324,7 @@ impl World {
     /// PID 1 is gone, and takes the client and the pod's descriptor along.
     pub(crate) fn end_pod(&mut self, session: &SessionId, id: &PodId, why: &str) {
         let excused = self.crashed || self.driver_since.elapsed() < ADOPTION_GRACE;
-        self.note(format!("{session:.4}: {} ends: {why}", id.name.0));
+        self.note(format!("{session}: {} ends: {why}", id.name.0));
         let room = self.session(session);
         if let Some(pod) = room.pods.iter_mut().find(|pod| pod.id == *id) {
             (pod.processes, pod.agent, pod.holds, pod.client) = (Processes::Ended, false, None, Client::None);
@@ -341,6 +348,7 @@ impl World {
         let room = self.session(session);
         let Some(pod) = room.pods.iter_mut().find(|pod| pod.id == *id) else { return };
         pod.deletion_asked = true;
+        pod.deleted_at.get_or_insert_with(Instant::now);
         pod.version += 1;
         let wait = if pod.holds.is_some() { grace } else { soon };
         room.forget_pods();
@@ -397,10 +405,30 @@ impl Session {
 
     /// A record goes when its deletion was asked for and its processes are gone; then nothing is left of the pod.
     pub(crate) fn forget_pods(&mut self) {
-        for pod in &mut self.pods {
-            pod.has_record &= !(pod.deletion_asked && !pod.lives());
+        let gone: Vec<_> =
+            self.pods.iter().filter(|p| p.has_record && p.deletion_asked && !p.lives()).cloned().collect();
+        for pod in gone {
+            self.lose_record(&pod);
         }
         self.pods.retain(|pod| pod.has_record || pod.lives());
+    }
+
+    /// A record goes, and with it refs that no other record has. Whether we may delete it was checked before.
+    pub(crate) fn lose_record(&mut self, gone: &Pod) {
+        for pod in self.pods.iter_mut().filter(|pod| pod.id == gone.id) {
+            pod.has_record = false;
+        }
+        for (target, _) in gone.refs.iter() {
+            let counted = self.pods.iter().any(|pod| pod.has_record && pod.refs.contains(target));
+            self.targets.entry(target.clone()).or_default().ref_lost |= !counted;
+        }
+    }
+
+    /// A lost ref is there again: from now on it is our own to keep.
+    pub(crate) fn find_refs(&mut self, refs: &Refs) {
+        for (target, _) in refs.iter() {
+            self.targets.entry(target.clone()).or_default().ref_lost = false;
+        }
     }
 
     fn excuse_targets(&mut self, connection: u32) {
