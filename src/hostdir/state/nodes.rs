@@ -14,10 +14,10 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::journal::Entry;
-use super::layout::{CLOSED, Header, Layout, NODE_SLOTS, NodeRecord};
+use super::layout::{CLOSED, Header, Layout, NODE_SLOTS, NodeRecord, OtherPlace};
 use super::names::{self, Place};
 use super::slots::{self, FreeSlots};
-use crate::hostdir::attr::{Attr, Inode};
+use crate::hostdir::attr::{Attr, Inode, Kind};
 use crate::hostdir::{fds, sys};
 
 /// The node id of the served directory.
@@ -53,6 +53,7 @@ struct Index {
 pub(crate) struct Nodes {
     header: &'static Header,
     records: &'static [NodeRecord],
+    others: &'static [OtherPlace],
     index: Mutex<Index>,
     /// How many descriptors nodes may keep open.
     open_max: usize,
@@ -110,7 +111,7 @@ impl Nodes {
             }
         }
         index.by_inode.insert(records[1].inode(), 1);
-        Self { header, records, index: Mutex::new(index), open_max }
+        Self { header, records, others: &layout.other_places, index: Mutex::new(index), open_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -183,15 +184,33 @@ impl Nodes {
         }
     }
 
-    /// Opens a node by the place where it was seen last.
+    /// Opens a node by the place where it was seen last, or by another of its names.
     fn find_again(&self, record: &NodeRecord, depth: usize) -> Result<OwnedFd, Errno> {
-        let Place { parent, name } = names::read(record);
-        let parent = self.pin_below(parent, depth)?;
-        let fd = self.with_room(|| sys::open_path(parent.fd(), &name)).map_err(|error| match error {
-            Errno::ENOENT | Errno::ENOTDIR => Errno::ESTALE,
-            other => other,
-        })?;
+        let id = record.id.load(Acquire);
+        let first = self.find_at(record, &names::read(record), depth);
+        if first.is_ok() {
+            return first;
+        }
+        let others = names::others(self.others, id);
+        others.iter().find_map(|place| self.find_at(record, place, depth).ok()).map_or(first, Ok)
+    }
+
+    fn find_at(&self, record: &NodeRecord, place: &Place, depth: usize) -> Result<OwnedFd, Errno> {
+        let parent = self.pin_below(place.parent, depth)?;
+        let fd =
+            self.with_room(|| sys::open_path(parent.fd(), &place.name)).map_err(|error| match error {
+                Errno::ENOENT | Errno::ENOTDIR => Errno::ESTALE,
+                other => other,
+            })?;
         if record.is(&sys::attr(fd.as_raw_fd())?) { Ok(fd) } else { Err(Errno::ESTALE) }
+    }
+
+    fn place(&self, record: &NodeRecord, attr: &Attr, parent: u64, name: &CStr) {
+        let id = record.id.load(Acquire);
+        if attr.nlink > 1 && attr.kind() != Kind::Directory && !names::is_at(record, parent, name) {
+            names::keep_other(self.header, self.others, record, id);
+        }
+        names::write(self.header, record, id, parent, name);
     }
 
     /// Counts one lookup of a file and answers its node id; a file not known yet gets a new node.
@@ -214,7 +233,7 @@ impl Nodes {
         }
         record.lookups.fetch_add(1, AcqRel);
         journal.counted(id);
-        names::write(self.header, record, id, found.parent, found.name);
+        self.place(record, found.attr, found.parent, found.name);
         match found.fd {
             Some(fd) if record.fd.load(Acquire) == CLOSED => index.adopt(slot, record, fd),
             spare => {
@@ -272,11 +291,10 @@ impl Nodes {
     }
 
     /// A file has been moved.
-    pub(crate) fn moved(&self, inode: Inode, parent: u64, name: &CStr) {
+    pub(crate) fn moved(&self, attr: &Attr, parent: u64, name: &CStr) {
         let index = self.lock();
-        if let Some(slot) = index.by_inode.get(&inode) {
-            let record = &self.records[*slot as usize];
-            names::write(self.header, record, record.id.load(Acquire), parent, name);
+        if let Some(slot) = index.by_inode.get(&attr.inode) {
+            self.place(&self.records[*slot as usize], attr, parent, name);
         }
     }
 
