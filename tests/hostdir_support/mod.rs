@@ -10,6 +10,7 @@
 )]
 
 pub mod sys;
+pub mod table;
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
