@@ -4,6 +4,8 @@
 //! which descriptors are in use. A node's `O_PATH` descriptor may be closed (there are more files than descriptors, or
 //! a new keeper has none yet); it is then opened again by parent and name, and accepted only if it is the same file.
 
+mod eviction;
+
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -29,8 +31,8 @@ const FIRST_SLOT: u32 = 2;
 /// How many parents are gone through to open a node again; a path has at most `PATH_MAX / 2` components.
 const DEPTH_MAX: usize = 2048;
 
-/// How many descriptors one round of eviction looks at, so that the lock is held shortly.
-const EVICTION_ROUND: usize = 128;
+/// How many slots of forgotten nodes the clock may hold before it is made anew.
+const CLOCK_SLACK: usize = 128;
 
 /// Use of one open descriptor.
 #[derive(Default)]
@@ -304,66 +306,6 @@ impl Nodes {
         self.pin(self.records[slot as usize].id.load(Acquire)).ok()
     }
 
-    /// Runs a call that opens a descriptor, and runs it again with fewer node descriptors when there was no room.
-    pub(crate) fn with_room<T>(&self, mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-        match open() {
-            Err(Errno::EMFILE | Errno::ENFILE) => {
-                let open_now = self.lock().open.len();
-                self.evict_down_to(open_now / 2);
-                open()
-            }
-            result => result,
-        }
-    }
-
-    fn make_room(&self) {
-        if self.lock().open.len() > self.open_max {
-            self.evict_down_to(self.open_max - self.open_max / 8);
-        }
-    }
-
-    fn evict_down_to(&self, wanted: usize) {
-        let rounds = self.lock().clock.len().div_ceil(EVICTION_ROUND) * 2;
-        for _ in 0..rounds {
-            let mut index = self.lock();
-            for _ in 0..EVICTION_ROUND {
-                if index.open.len() <= wanted {
-                    return;
-                }
-                self.evict_one(&mut index);
-            }
-        }
-    }
-
-    /// Looks at one descriptor: closes it unless it is in use, was used lately, or could not be opened again.
-    fn evict_one(&self, index: &mut Index) {
-        let Some(slot) = index.clock.pop_front() else { return };
-        let Some(used) = index.open.get_mut(&slot) else { return };
-        let record = &self.records[slot as usize];
-        let was_recent = std::mem::take(&mut used.recent);
-        if was_recent || used.pins > 0 || !self.can_be_found_again(record) {
-            index.clock.push_back(slot);
-            return;
-        }
-        index.open.remove(&slot);
-        let fd = record.fd.swap(CLOSED, AcqRel);
-        if fd != CLOSED {
-            close_quietly(fd);
-        }
-    }
-
-    fn can_be_found_again(&self, record: &NodeRecord) -> bool {
-        let Ok(attr) = sys::attr(record.fd.load(Acquire)) else { return true };
-        if attr.nlink == 0 {
-            return false;
-        }
-        let place = names::read(record);
-        let Ok((_, parent)) = self.record(place.parent) else { return false };
-        let parent_fd = if place.parent == ROOT_ID { fds::ROOT } else { parent.fd.load(Acquire) };
-        // A parent that is itself closed was findable when it was closed.
-        parent_fd == CLOSED || sys::inode_at(parent_fd, &place.name) == Ok(Some(attr.inode))
-    }
-
     /// How many nodes are known and how many of them have an open descriptor.
     #[cfg(test)]
     pub(crate) fn census(&self) -> (usize, usize) {
@@ -378,7 +320,7 @@ impl Index {
         if self.open.insert(slot, Use { recent: true, ..Use::default() }).is_none() {
             self.clock.push_back(slot);
         }
-        if self.clock.len() > 2 * self.open.len() + EVICTION_ROUND {
+        if self.clock.len() > 2 * self.open.len() + CLOCK_SLACK {
             self.clock = self.open.keys().copied().collect(); // forgotten nodes leave the clock only here
         }
     }
@@ -429,5 +371,4 @@ fn close_quietly(fd: RawFd) {
 }
 
 #[cfg(test)]
-#[path = "nodes_tests.rs"]
 mod tests;
