@@ -85,22 +85,22 @@ pub(super) fn rename(
         let _held = before.target.and_then(|inode| fs.nodes.hold(inode));
         sys::rename(old, new, target.flags)?;
     }
-    if let Some(inode) = before.source {
-        fs.nodes.moved(inode, target.parent, new.1);
-    }
-    if let Some(inode) = before.target.filter(|_| exchange) {
-        fs.nodes.moved(inode, call.header.node, old.1);
+    note_place(fs, target.parent, new);
+    if exchange {
+        note_place(fs, call.header.node, old);
     }
     Ok(())
 }
 
+/// Notes where a moved file is now. Should it have gone in the meantime, there is nothing to note.
+fn note_place(fs: &FileSystem, parent: u64, (dir, name): (RawFd, &CStr)) {
+    if let Ok(attr) = sys::attr_at(dir, name) {
+        fs.nodes.moved(&attr, parent, name);
+    }
+}
+
 /// Whether a dead server has made the move.
-fn is_moved(
-    old: (RawFd, &CStr),
-    new: (RawFd, &CStr),
-    before: Before,
-    exchange: bool,
-) -> Result<bool, Errno> {
+fn is_moved(old: (RawFd, &CStr), new: (RawFd, &CStr), before: Before, exchange: bool) -> Result<bool, Errno> {
     let old_after: Option<Inode> = if exchange { before.target } else { None };
     Ok(sys::inode_at(new.0, new.1)? == before.source && sys::inode_at(old.0, old.1)? == old_after)
 }

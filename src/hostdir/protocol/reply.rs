@@ -103,18 +103,24 @@ impl<'a> Body<'a> {
     }
 
     /// `struct fuse_statfs_out`.
-    pub(crate) fn statfs(&mut self, wide: [u64; 5], block_size: u32, name_max: u32, fragment: u32) -> Result<(), Errno> {
+    pub(crate) fn statfs(
+        &mut self,
+        wide: [u64; 5],
+        block_size: u32,
+        name_max: u32,
+        fragment: u32,
+    ) -> Result<(), Errno> {
         wide.iter().try_for_each(|value| self.u64(*value))?;
         [block_size, name_max, fragment].iter().try_for_each(|value| self.u32(*value))?;
         self.put(&[0; 28])
     }
 
     /// `struct fuse_dirent`, preceded by `struct fuse_entry_out` when `entry` is given as for READDIRPLUS.
-    pub(crate) fn dirent(&mut self, listed: &Listed<'_>, entry: Option<Entry<'_>>) -> Result<(), Errno> {
+    pub(crate) fn dirent(&mut self, listed: &Listed<'_>, entry: Option<&Entry<'_>>) -> Result<(), Errno> {
         match entry {
             None => {}
             Some(Entry::Unknown) => self.put(&[0; ENTRY_LEN])?,
-            Some(Entry::Known { node, attr }) => self.entry(node, attr)?,
+            Some(Entry::Known { node, attr }) => self.entry(*node, attr)?,
         }
         let length = u32::try_from(listed.name.len()).map_err(|_| Errno::EOVERFLOW)?;
         self.u64(listed.ino)?;
@@ -149,10 +155,14 @@ impl Listed<'_> {
 }
 
 /// What READDIRPLUS tells about an entry besides its name.
+#[derive(Clone, Copy)]
 pub(crate) enum Entry<'a> {
     /// Nothing: the kernel looks it up when it needs to.
     Unknown,
-    Known { node: u64, attr: &'a Attr },
+    Known {
+        node: u64,
+        attr: &'a Attr,
+    },
 }
 
 /// Writes the 16 bytes in front of a body. `len` counts them too.
