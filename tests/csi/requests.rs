@@ -1,5 +1,7 @@
 //! A good request for every call, with every field set, to be spoiled one field at a time.
 
+#![allow(dead_code, reason = "not every test uses all")]
+
 use std::collections::HashMap;
 
 use mountpod::csi::api::v1;

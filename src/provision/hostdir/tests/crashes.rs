@@ -16,8 +16,11 @@ fn id() -> VolumeId {
     "main#a".parse().unwrap()
 }
 
+/// What it is, and how it is made.
+type State = (&'static str, fn(&World));
+
 /// Every state that a crash can leave while the volume `a` is made or removed.
-fn states() -> Vec<(&'static str, fn(&World))> {
+fn states() -> Vec<State> {
     vec![
         ("a draft of the record", |world| {
             std::fs::write(world.path("main/.mountpod/volumes/.a.draft"), "{").unwrap();
