@@ -3,17 +3,25 @@
 //! A real driver is called over its socket. Each figure stands beside a baseline that is measured in turn with it, in
 //! the same run: one state write and one mount for a warm publish, and one process start more for a cold one. Ratios
 //! are what counts: absolute times are those of the machine.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a bench")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a bench"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mountpod::mounts::syscalls::{bind_plain, detach};
+use mountpod::mounts::syscalls::{Unmount, attach, clone_tree, open_plain_directory, unmount};
 use support::{Driver, publish, volume};
 
 /// Counted rounds, after the ones that warm up.
@@ -92,17 +100,19 @@ fn baselines(figures: &mut Figures, directory: &Path) {
     let begun = Instant::now();
     write_record(directory);
     fs::create_dir(&target).unwrap();
-    bind_plain(&source, &target).unwrap();
+    let tree = clone_tree(open_plain_directory(&source).unwrap().as_fd()).unwrap();
+    attach(tree.as_fd(), open_plain_directory(&target).unwrap().as_fd()).unwrap();
     let mounted = begun.elapsed();
     figures.note("state write + mount", mounted);
     let begun = Instant::now();
     write_record(directory);
-    detach(&target).unwrap();
+    unmount(&target, Unmount::IfUnused).unwrap();
     fs::remove_dir(&target).unwrap();
     let unmounted = begun.elapsed();
     figures.note("state write + unmount", unmounted);
     let begun = Instant::now();
-    let ended = Command::new(env!("CARGO_BIN_EXE_mountpod")).arg("--version").stdout(Stdio::null()).status().unwrap();
+    let ended =
+        Command::new(env!("CARGO_BIN_EXE_mountpod")).arg("--version").stdout(Stdio::null()).status().unwrap();
     assert!(ended.success());
     let started = begun.elapsed();
     figures.note("state write + mount + process start", mounted + started);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mountpod::csi::api::v1::Volume;
 use mountpod::csi::api::v1::volume_capability::access_mode::Mode;
-use mountpod::mounts::syscalls::detach;
+use mountpod::mounts::syscalls::{Unmount, unmount};
 use mountpod::programs::caller::Caller;
 use mountpod::programs::leftovers::Leftovers;
 use mountpod::programs::processes::{PodProcesses, pods_under};
@@ -33,6 +33,7 @@ pub struct Driver {
     directory: tempfile::TempDir,
     child: Option<Child>,
     log_level: &'static str,
+    small_disk: Option<PathBuf>,
 }
 
 impl Driver {
@@ -43,12 +44,27 @@ impl Driver {
 
     /// The same, with another log level.
     pub fn start_with_log_level(log_level: &'static str) -> Self {
+        let mut driver = Self::prepare(log_level);
+        driver.start_again();
+        driver
+    }
+
+    /// Starts a driver whose state directory is a file system of 2 MiB.
+    pub fn start_on_small_disk() -> Self {
+        let mut driver = Self::prepare("debug");
+        let state = driver.path().join("state");
+        fs::create_dir(&state).unwrap();
+        mount_tmpfs(&state, "2m");
+        driver.small_disk = Some(state);
+        driver.start_again();
+        driver
+    }
+
+    fn prepare(log_level: &'static str) -> Self {
         let directory = tempfile::Builder::new().prefix("mountpod-test-").tempdir().unwrap();
         fs::create_dir(directory.path().join("main")).unwrap();
         fs::create_dir(directory.path().join("targets")).unwrap();
-        let mut driver = Self { directory, child: None, log_level };
-        driver.start_again();
-        driver
+        Self { directory, child: None, log_level, small_disk: None }
     }
 
     /// Starts the driver on the directory of one that was killed or stopped.
@@ -142,6 +158,7 @@ impl Driver {
         let deadline = Instant::now() + NOTHING_LEFT_MAX;
         loop {
             let mut left = Leftovers::of(self.path(), &places).unwrap();
+            left.mounts.retain(|mount| Some(mount) != self.small_disk.as_ref());
             left.processes.retain(|process| !process.contains(" standalone "));
             if left.is_none() {
                 return;
@@ -177,9 +194,16 @@ impl Drop for Driver {
         }
         for point in Leftovers::of(self.path(), &[]).map(|left| left.mounts).unwrap_or_default().iter().rev()
         {
-            let _ = detach(point);
+            let _ = unmount(point, Unmount::Detach);
         }
     }
+}
+
+fn mount_tmpfs(at: &Path, size: &str) {
+    let options = format!("size={size}");
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status().unwrap();
+    assert!(mounted.success());
 }
 
 /// Sends SIGKILL to a process; one that is gone already is no error.

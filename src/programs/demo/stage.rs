@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::narrator::Narrator;
 use super::{DemoError, writer};
 use crate::csi::api::v1::Volume;
-use crate::mounts::syscalls::detach;
+use crate::mounts::syscalls::{Unmount, unmount};
 use crate::programs::caller::Caller;
 use crate::programs::leftovers::Leftovers;
 use crate::programs::processes::{PodProcesses, pods_under};
@@ -164,7 +164,7 @@ impl Stage {
         }
         for point in left.mounts.drain(..).rev() {
             narrator.says(&format!("detaching {}", point.display()));
-            detach(&point).map_err(DemoError::machine(format!("detach {}", point.display())))?;
+            unmount(&point, Unmount::Detach).map_err(DemoError::machine(format!("detach {}", point.display())))?;
         }
         let removed = tokio::fs::remove_dir_all(&self.directory).await;
         removed.map_err(DemoError::machine(format!("remove {}", self.directory.display())))?;
