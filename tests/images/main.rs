@@ -24,6 +24,8 @@ use described::{Description, Dockerfile, Source};
 const BUILD_LIMIT: &str = "1800";
 /// A program says its version within this. In seconds.
 const RUN_LIMIT: &str = "10";
+/// An image is pulled by every node before its first mount: in bytes.
+const ARCHIVE_MAX: u64 = 10 << 20;
 const REVISION: &str = "0123456789abcdef0123456789abcdef01234567";
 const MADE_AT: &str = "1700000000";
 const MADE_AT_IN_WORDS: &str = "2023-11-14T22:13:20Z";
@@ -68,6 +70,15 @@ fn the_users_are_root_for_the_driver_and_nobody_for_mount_pods() {
         descriptions().into_iter().map(|described| (described.title, described.user)).collect();
     let expected = [("mountpod", "0:0"), ("mountpod-mount", "65532:65532")];
     assert_eq!(users, expected.map(|(title, user)| (title.to_owned(), user.to_owned())));
+}
+
+#[test]
+fn an_archive_is_small() {
+    for described in descriptions() {
+        let size = fs::metadata(archives().join(format!("{}.oci.tar", described.title))).unwrap().len();
+        println!("image {}: {size} bytes", described.title);
+        assert!(size <= ARCHIVE_MAX, "{} has {size} bytes, at most {ARCHIVE_MAX}", described.title);
+    }
 }
 
 #[test]
