@@ -1,7 +1,8 @@
 //! Does a workload notice that what is behind its volume dies?
 //!
 //! The load never retries: writers with fsync, readers, appends, a metadata loop, an unlinked open file. It runs against
-//! the whole driver, mounted by NodePublishVolume.
+//! the whole driver, mounted by NodePublishVolume, and in a process of its own: a process that starts programs must hold
+//! no file of a volume whose client it kills, since closing an inherited one waits for that client.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod chaos;
@@ -10,7 +11,8 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chaos::{Load, Parts, Tally};
+use chaos::process::{Check, LoadProcess};
+use chaos::{Parts, Tally};
 use mountpod::csi::api::v1::Volume;
 use mountpod::programs::caller::Caller;
 use support::{Driver, kill_process, publish, volume};
@@ -36,10 +38,24 @@ enum Victim {
     Driver,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+const CHECKS: [Check; 2] = [
+    ("fifty_dead_servers_are_no_error", || block_on(fifty_dead_servers_are_no_error())),
+    ("dead_clients_mount_pods_and_drivers_are_no_error", || {
+        block_on(dead_clients_mount_pods_and_drivers_are_no_error())
+    }),
+];
+
+fn main() {
+    chaos::process::program(&CHECKS);
+}
+
+fn block_on(check: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(check);
+}
+
 async fn fifty_dead_servers_are_no_error() {
     let (mut driver, _, volume, target) = published().await;
-    let load = Load::start(&target, Parts::All);
+    let load = LoadProcess::start(&target, Parts::All);
     for kill in 0..CLIENT_KILLS {
         strike(&mut driver, Victim::Server).await;
         tokio::time::sleep(jitter(kill)).await;
@@ -48,10 +64,9 @@ async fn fifty_dead_servers_are_no_error() {
     take_down(driver, &volume, &target).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_clients_mount_pods_and_drivers_are_no_error() {
     let (mut driver, _, volume, target) = published().await;
-    let load = Load::start(&target, Parts::Named);
+    let load = LoadProcess::start(&target, Parts::Named);
     let victims = [Victim::Client, Victim::MountPod, Victim::Driver, Victim::Server];
     for kill in 0..OTHER_KILLS * victims.len() {
         strike(&mut driver, victims[kill % victims.len()]).await;
@@ -101,7 +116,7 @@ async fn strike(driver: &mut Driver, victim: Victim) {
     }
 }
 
-fn judge(what: &str, kills: usize, load: Load) {
+fn judge(what: &str, kills: usize, load: LoadProcess) {
     let tally: Tally = load.finish();
     println!("faults: {kills} SIGKILLs of {what}, {tally}");
     assert!(tally.operations > 1000, "the load ran: {tally}");

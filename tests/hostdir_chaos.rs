@@ -118,16 +118,6 @@ const CHECKS: &[Check] = &[
     ("no_operation_fails_while_new_keepers_take_over", no_operation_fails_while_new_keepers_take_over),
 ];
 
-/// Runs the checks whose names hold a word of the command line, or all; a failed one panics.
 fn main() {
-    if chaos::process::is_asked() {
-        return chaos::process::run();
-    }
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let is_asked =
-        |(name, _): &&Check| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    for (name, check) in CHECKS.iter().filter(is_asked) {
-        check();
-        println!("test {name} ... ok");
-    }
+    chaos::process::program(&CHECKS);
 }

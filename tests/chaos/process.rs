@@ -59,3 +59,27 @@ pub fn run() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     serde_json::to_writer(out, &load.finish()).unwrap();
 }
+
+/// A check by its name; it panics when what it checks does not hold.
+pub type Check = (&'static str, fn());
+
+/// The whole program: the load if it was started to be that, else the checks whose names hold a word of the command
+/// line, or all. It tells what passed in the words of Rust's own test programs, so that it is counted with them.
+pub fn program(checks: &[Check]) {
+    if is_asked() {
+        return run();
+    }
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_asked =
+        |(name, _): &&Check| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let mut passed = 0;
+    for (name, check) in checks.iter().filter(is_asked) {
+        check();
+        println!("test {name} ... ok");
+        passed += 1;
+    }
+    println!(
+        "\ntest result: ok. {passed} passed; 0 failed; 0 ignored; 0 measured; {} filtered out",
+        checks.len() - passed
+    );
+}
