@@ -38,6 +38,8 @@ const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// Longest wait for calls to end when the driver is to stop: less than the 30 s that systemd's and Kubernetes' defaults
 /// give a process.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(15);
+/// Callers read their last answers and hang up at once when they are told to; one that does not can't delay the end.
+const HANG_UP_LIMIT: Duration = Duration::from_millis(500);
 /// Wait after an error of accept(2), such as too many open files, before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -64,7 +66,8 @@ pub struct Desks<H: Health, P: Provisioner, C: Catalog, M: MountService> {
     pub edge: Edge,
 }
 
-/// Serves until `stop` is cancelled: then accepts nothing new and finishes what is in flight, within [`DRAIN_LIMIT`].
+/// Serves until `stop` is cancelled: then accepts nothing new and finishes what is in flight, within
+/// [`DRAIN_LIMIT`].
 ///
 /// # Errors
 /// See [`ServeError`].
