@@ -1,0 +1,193 @@
+//! What is a running client, and what does it say?
+//!
+//! The process that the agent starts is the *keeper*. It sends one JSON datagram per event on the socket that it finds
+//! after its other descriptors, and exits with 0 when the session has ended.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+use nix::unistd::{Pid, pipe2};
+use serde::Deserialize;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+use tokio::net::unix::pipe;
+
+use super::programs::{ClientPrograms, LaunchError, Serving};
+use super::sys::{self, ChildPlan};
+use super::tail::Tail;
+
+/// A longer event is none.
+const EVENT_BYTES_MAX: usize = 1024;
+/// Output is read in such pieces.
+const OUTPUT_BYTES: usize = 4096;
+/// At most so many pieces are read from a dead client: its pipe holds 64 KiB, unless somebody goes on writing.
+const LAST_PIECES_MAX: usize = 32;
+
+/// What a client says on its event socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum ClientEvent {
+    /// It answers requests from now on.
+    Serving {
+        /// In the agent's PID namespace.
+        pid: u32,
+    },
+    /// The process that answered requests died; the keeper starts another.
+    ServerDied {
+        /// The signal that killed it, if one did.
+        #[serde(default)]
+        signal: Option<i32>,
+    },
+}
+
+/// A running client.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// In the agent's PID namespace.
+    pub(super) pid: Pid,
+    /// Readable when it is dead.
+    pub(super) pidfd: OwnedFd,
+    events: UnixDatagram,
+    /// Not any more once a client has closed its end.
+    events_open: bool,
+    output: pipe::Receiver,
+    output_open: bool,
+}
+
+impl Keeper {
+    /// Starts a client on a session.
+    ///
+    /// # Errors
+    /// See [`LaunchError`].
+    pub(super) fn start(
+        serving: &Serving,
+        programs: ClientPrograms,
+        hostdir_program: Option<&std::path::Path>,
+    ) -> Result<Self, LaunchError> {
+        let program = serving.program(programs, hostdir_program)?;
+        let start_error = |source| LaunchError::Start { program: program.path.clone(), source };
+        let ends = Ends::open().map_err(start_error)?;
+        let mut fds = serving.client_fds()?;
+        fds.push(ends.events_theirs.as_fd());
+        let plan = ChildPlan {
+            path: &program.path,
+            arguments: &program.arguments,
+            environment: &program.environment.0,
+            stdin: ends.stdin.as_fd(),
+            output: ends.output_theirs.as_fd(),
+            fds: &fds,
+        };
+        let pid = sys::spawn(&plan).map_err(start_error)?;
+        // Not reaped before the next turn of the loop: this is the child, dead or alive.
+        let pidfd = sys::pidfd_open(pid).map_err(start_error)?;
+        // Only `recv` is called, which is the same for datagrams and for SOCK_SEQPACKET.
+        let events = UnixDatagram::from_std(ends.events_ours.into()).map_err(start_error)?;
+        let output = pipe::Receiver::from_owned_fd(ends.output_ours).map_err(start_error)?;
+        Ok(Self { pid, pidfd, events, events_open: true, output, output_open: true })
+    }
+
+    /// The next event; output goes into the tail meanwhile. Waits for ever when the client has closed both.
+    pub(super) async fn next(&mut self, tail: &mut Tail) -> ClientEvent {
+        let mut piece = [0; OUTPUT_BYTES];
+        loop {
+            tokio::select! {
+                event = self.events.async_io(Interest::READABLE, || receive_event(&self.events)), if self.events_open => match event {
+                    Ok(Some(event)) => return event,
+                    Ok(None) => self.events_open = false,
+                    Err(error) => {
+                        tracing::warn!("the client's event can't be read: {error}");
+                        self.events_open = error.kind() == io::ErrorKind::InvalidData;
+                    }
+                },
+                readable = self.output.readable(), if self.output_open => {
+                    let read = readable.and_then(|()| self.output.try_read(&mut piece));
+                    self.output_open = keep_output(read, &piece, tail);
+                },
+                () = std::future::pending() => (),
+            }
+        }
+    }
+
+    /// What a client that is dead left in its sockets.
+    pub(super) fn last_words(&mut self, tail: &mut Tail) -> Vec<ClientEvent> {
+        let mut piece = [0; OUTPUT_BYTES];
+        for _ in 0..LAST_PIECES_MAX {
+            let mut output = OutputFd(&self.output);
+            let read = output.read(&mut piece);
+            if !matches!(read, Ok(1..)) || !keep_output(read, &piece, tail) {
+                break;
+            }
+        }
+        if let Some(line) = tail.end_line() {
+            show(&line);
+        }
+        std::iter::from_fn(|| receive_event(&self.events).ok().flatten()).collect()
+    }
+}
+
+/// Reads the pipe without asking the runtime whether it is readable: it may not know yet.
+struct OutputFd<'a>(&'a pipe::Receiver);
+
+impl Read for OutputFd<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(self.0, buffer)?)
+    }
+}
+
+/// Both ends of everything that connects the agent and a client.
+struct Ends {
+    stdin: OwnedFd,
+    events_ours: OwnedFd,
+    events_theirs: OwnedFd,
+    output_ours: OwnedFd,
+    output_theirs: OwnedFd,
+}
+
+impl Ends {
+    fn open() -> io::Result<Self> {
+        let (events_ours, events_theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        fcntl(&events_ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (output_ours, output_theirs) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&output_ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let stdin = OwnedFd::from(std::fs::File::open("/dev/null")?);
+        Ok(Self { stdin, events_ours, events_theirs, output_ours, output_theirs })
+    }
+}
+
+/// `None` at the end of the socket.
+fn receive_event(socket: &UnixDatagram) -> io::Result<Option<ClientEvent>> {
+    use std::os::fd::AsRawFd;
+    let mut bytes = [0; EVENT_BYTES_MAX];
+    let got = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).map_err(|errno| match errno {
+        Errno::EINTR => io::Error::from(Errno::EAGAIN),
+        other => io::Error::from(other),
+    })?;
+    if got == 0 {
+        return Ok(None);
+    }
+    let event = serde_json::from_slice(&bytes[..got]);
+    event.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// False at the end of the output.
+fn keep_output(read: io::Result<usize>, piece: &[u8], tail: &mut Tail) -> bool {
+    match read {
+        Ok(0) => false,
+        Ok(bytes) => {
+            for line in tail.take(&piece[..bytes]) {
+                show(&line);
+            }
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
+/// The client's words go on in the pod's own log.
+fn show(line: &str) {
+    tracing::info!(target: "client", "{line}");
+}
