@@ -333,7 +333,9 @@ impl Run<'_> {
     /// A pod may have been created unless the effect surely did not happen.
     fn note_attempt(&mut self, step: &Step, outcome: &Result<(), EffectError>) {
         let created = matches!(outcome, Ok(()) | Err(EffectError::Unknown { .. }));
-        if let (Step::CreatePod { .. }, Goal::Publish { attempts, .. }, true) = (step, &mut self.goal, created) {
+        if let (Step::CreatePod { .. }, Goal::Publish { attempts, .. }, true) =
+            (step, &mut self.goal, created)
+        {
             *attempts += 1;
         }
     }
@@ -344,9 +346,11 @@ impl Run<'_> {
                 info!(error = &error as &dyn std::error::Error, "look again");
                 Ok(Round::LookAgainLater)
             }
-            EffectError::TimedOut { what, limit_s, state } => {
-                Err(EngineError::TimedOut { goal: self.goal.to_string(), limit_s, state: format!("{what}: {state}") })
-            }
+            EffectError::TimedOut { what, limit_s, state } => Err(EngineError::TimedOut {
+                goal: self.goal.to_string(),
+                limit_s,
+                state: format!("{what}: {state}"),
+            }),
             EffectError::ClientFailed { why } => Err(EngineError::ClientFailed { why }),
             EffectError::Failed { what, source } => {
                 Err(EngineError::Failed { goal: self.goal.to_string(), step: what, source })

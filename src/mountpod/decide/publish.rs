@@ -27,7 +27,9 @@ pub(super) fn plan(view: &View<'_>, publish: &Publish<'_>) -> Plan {
             Step::AwaitClosed { limit: view.limits.close },
             "the session is being closed; a new one must see what its client flushes",
         ),
-        (_, None) if publish.attempts >= view.limits.attempts_max => return refused(pod_fails(view, publish)),
+        (_, None) if publish.attempts >= view.limits.attempts_max => {
+            return refused(pod_fails(view, publish));
+        }
         (_, None) => create(view, publish, &mut steps),
         (_, Some(current)) => {
             count(current, publish, &mut steps);
@@ -97,7 +99,8 @@ fn bind(view: &View<'_>, publish: &Publish<'_>, steps: &mut Steps) {
     }
     let target = publish.target;
     if !stack.is_empty() {
-        steps.add(Step::Unbind { target: target.clone() }, "an older mount on the target would be in the way");
+        steps
+            .add(Step::Unbind { target: target.clone() }, "an older mount on the target would be in the way");
     }
     steps.add(
         Step::Bind { target: target.clone(), writability: publish.writability },

@@ -45,7 +45,10 @@ fn hand_to(view: &View<'_>, current: &PodFact, offered_to: Option<&PodId>, steps
     if let Some(rival) = view.facts.pods.iter().find(|pod| is_rival(pod, current, offered_to)) {
         take_from(view, rival, current, steps);
     } else if offered_to != Some(&pod) || current.agent == AgentFact::Idle {
-        steps.add(Step::Offer { pod, limit: view.limits.agent }, "the newest mount pod is to serve the session");
+        steps.add(
+            Step::Offer { pod, limit: view.limits.agent },
+            "the newest mount pod is to serve the session",
+        );
     } else if current.agent == AgentFact::Serving {
         return Serving::Now;
     } else {

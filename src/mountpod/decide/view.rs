@@ -1,8 +1,8 @@
 //! What do the facts of a session amount to?
 
 use crate::mountpod::facts::{
-    AgentFact, BoundFact, ConnectionFact, Deletion, DeviceNumber, Facts, Generation, PodFact, PodPhase, Timestamp,
-    WorkloadFact,
+    AgentFact, BoundFact, ConnectionFact, Deletion, DeviceNumber, Facts, Generation, PodFact, PodPhase,
+    Timestamp, WorkloadFact,
 };
 use crate::mountpod::plan::{Limits, Step};
 use crate::mountpod::refs::Refs;
