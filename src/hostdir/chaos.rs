@@ -63,5 +63,7 @@ fn next_random() -> u64 {
 
 fn seed() -> u64 {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    since_epoch.as_secs().rotate_left(32) ^ u64::from(since_epoch.subsec_nanos()).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
+    since_epoch.as_secs().rotate_left(32)
+        ^ u64::from(since_epoch.subsec_nanos()).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        | 1
 }

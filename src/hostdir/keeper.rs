@@ -17,8 +17,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid};
 
 use super::chaos::Chaos;
-use super::options::ServeOptions;
 use super::ops::{Access, FileSystem};
+use super::options::ServeOptions;
 use super::server::{End, Server, Workers};
 use super::session::{self, Negotiated, Refusal, Start};
 use super::state::Layout;
@@ -55,7 +55,9 @@ mod exit {
 enum KeeperError {
     #[error("{0}")]
     Refused(#[from] Refusal),
-    #[error("{USELESS_MAX} serving processes died within {USELESS_WITHIN:?} without answering a request; last: {last}")]
+    #[error(
+        "{USELESS_MAX} serving processes died within {USELESS_WITHIN:?} without answering a request; last: {last}"
+    )]
     CrashLoop { last: String },
     #[error("{what} failed")]
     System { what: &'static str, source: Errno },
@@ -103,7 +105,8 @@ pub(crate) fn keep(options: &ServeOptions) -> ExitCode {
     match run(options) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            let cause =
+                std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
             tracing::error!("{error}{cause}");
             ExitCode::from(error.code())
         }
@@ -168,7 +171,8 @@ impl Keeper<'_> {
         let generation = self.layout.header.generation.fetch_add(1, AcqRel) + 1;
         let keeper = getpid();
         // SAFETY: the keeper never starts a thread.
-        let forked = unsafe { sys::fork_sharing_descriptors() }.map_err(system("starting a serving process"))?;
+        let forked =
+            unsafe { sys::fork_sharing_descriptors() }.map_err(system("starting a serving process"))?;
         match forked {
             Forked::Parent { child } => Ok(child),
             Forked::Child => self.serve(keeper, generation, start),
@@ -231,8 +235,8 @@ impl Keeper<'_> {
 
     fn wait_for_event(&self, server: Pid) -> Result<Event, KeeperError> {
         loop {
-            let agent_is_gone =
-                sys::wait_or_hangup(self.signals.as_raw_fd(), fds::AGENT).map_err(system("waiting for events"))?;
+            let agent_is_gone = sys::wait_or_hangup(self.signals.as_raw_fd(), fds::AGENT)
+                .map_err(system("waiting for events"))?;
             if agent_is_gone {
                 return Ok(Event::AgentGone);
             }
@@ -296,7 +300,9 @@ fn ask_to_resend() -> Result<(), KeeperError> {
     match sys::write(fds::FUSE, &notification) {
         Ok(_) => Ok(()),
         Err(Errno::EINVAL) => {
-            tracing::error!("this kernel cannot resend requests (Linux 6.9 can): callers of the dead server wait for ever");
+            tracing::error!(
+                "this kernel cannot resend requests (Linux 6.9 can): callers of the dead server wait for ever"
+            );
             Ok(())
         }
         // The connection has ended; the server will see it.

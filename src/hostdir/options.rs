@@ -48,7 +48,9 @@ mod tests {
     #[test]
     fn flags_are_read_with_and_without_prefix() {
         assert_eq!((parse_hex("0x4f"), parse_hex("4F")), (Ok(0x4f), Ok(0x4f)));
-        assert!(parse_hex("flags").is_err() && parse_hex("").is_err() && parse_hex("11112222333344445").is_err());
+        assert!(
+            parse_hex("flags").is_err() && parse_hex("").is_err() && parse_hex("11112222333344445").is_err()
+        );
     }
 
     #[test]

@@ -83,7 +83,8 @@ impl Server {
     /// # Errors
     /// When memory or threads cannot be had.
     pub(crate) fn run(&self, workers: Workers, ready: impl FnOnce()) -> Result<End, Errno> {
-        let mut all = (0..workers.count).map(|_| Buffers::new(workers.max_write)).collect::<Result<Vec<_>, _>>()?;
+        let mut all =
+            (0..workers.count).map(|_| Buffers::new(workers.max_write)).collect::<Result<Vec<_>, _>>()?;
         if !all.iter().all(Buffers::are_locked) {
             tracing::debug!("request buffers are resident but not locked: RLIMIT_MEMLOCK is too small");
         }
@@ -132,13 +133,13 @@ impl Server {
         let known = request::parse_header(bytes).ok().filter(|(header, _)| header.is_resent());
         match known.and_then(|(header, _)| left.remove(&header.id())) {
             Some(entry) => Some((entry, entry.progress())),
-            None => self.journal.free_entries(1).first().map(|entry| (*entry, Progress::Read)),
+            None => self.journal.free_entries(1).first().map(|entry| (*entry, Progress::None)),
         }
     }
 
     fn serve_next(&self, buffers: &mut Buffers, entry: Entry) -> Result<(), End> {
         if let Some(bytes) = receive(&mut buffers.request)? {
-            self.answer(bytes, &mut buffers.reply, entry, Progress::Read);
+            self.answer(bytes, &mut buffers.reply, entry, Progress::None);
         }
         Ok(())
     }
@@ -169,11 +170,14 @@ impl Server {
     ) {
         let (head, body) = buffer.bytes().split_at_mut(reply::HEADER_LEN);
         let mut call = Call { header, entry, progress, body: Body::new(body) };
-        if !matches!(progress, Progress::Done(_)) {
-            ops::undo(&self.fs, &entry);
-        }
-        if progress == Progress::Read {
-            entry.begin(header.id(), header.opcode);
+        match progress {
+            Progress::None => entry.begin(header.id(), header.opcode),
+            Progress::Read => {
+                ops::undo(&self.fs, &entry);
+                entry.begin(header.id(), header.opcode);
+            }
+            Progress::Started(_) => ops::undo(&self.fs, &entry),
+            Progress::Done(_) => {}
         }
         self.chaos.at(Point::BeforeOperation);
         let result = match (progress, operation) {

@@ -22,11 +22,15 @@ pub(crate) struct Negotiated {
 pub(crate) enum Refusal {
     #[error("mapping the session state at descriptor {fd} failed; it must be a memfd of {STATE_LEN} bytes")]
     State { fd: RawFd, source: Errno },
-    #[error("the served directory at descriptor {fd} cannot be looked at; it must be an open_tree descriptor")]
+    #[error(
+        "the served directory at descriptor {fd} cannot be looked at; it must be an open_tree descriptor"
+    )]
     Root { fd: RawFd, source: Errno },
     #[error("descriptor {fd} is not a directory")]
     NotADirectory { fd: RawFd },
-    #[error("the session state is of layout {found}, this client knows layout {VERSION}; start the version of mount-hostdir that has served this session")]
+    #[error(
+        "the session state is of layout {found}, this client knows layout {VERSION}; start the version of mount-hostdir that has served this session"
+    )]
     Version { found: u32 },
     #[error("the session state is not one of mount-hostdir (it starts with {found:#018x})")]
     Foreign { found: u64 },
@@ -90,10 +94,8 @@ fn check_takeover(layout: &Layout, offered: Negotiated, root: &super::attr::Attr
     if found != VERSION {
         return Err(Refusal::Version { found });
     }
-    let was = Negotiated {
-        max_write: header.max_write.load(Relaxed),
-        init_flags: header.init_flags.load(Relaxed),
-    };
+    let was =
+        Negotiated { max_write: header.max_write.load(Relaxed), init_flags: header.init_flags.load(Relaxed) };
     if was != offered {
         return Err(Refusal::Negotiation { was, offered });
     }
@@ -116,7 +118,8 @@ fn used(layout: &Layout) -> (&[state::layout::NodeRecord], &[state::layout::Hand
 /// The descriptors that the tables speak of.
 pub(crate) fn known_descriptors(layout: &Layout) -> Vec<RawFd> {
     let (nodes, handles) = used(layout);
-    let nodes = nodes.iter().skip(2).filter(|node| node.id.load(Acquire) != 0).map(|node| node.fd.load(Acquire));
+    let nodes =
+        nodes.iter().skip(2).filter(|node| node.id.load(Acquire) != 0).map(|node| node.fd.load(Acquire));
     let handles =
         handles.iter().filter(|handle| handle.id.load(Acquire) != 0).map(|handle| handle.fd.load(Acquire));
     nodes.chain(handles).filter(|fd| *fd != CLOSED).collect()
@@ -138,7 +141,9 @@ mod tests {
         layout.nodes[1].make_root(&root);
         layout.header.max_write.store(4096, Relaxed);
         layout.header.version.store(VERSION + 1, Relaxed);
-        assert!(matches!(check_takeover(layout, NEGOTIATED, &root), Err(Refusal::Version { found }) if found == VERSION + 1));
+        assert!(
+            matches!(check_takeover(layout, NEGOTIATED, &root), Err(Refusal::Version { found }) if found == VERSION + 1)
+        );
         layout.header.version.store(VERSION, Relaxed);
         let offered = Negotiated { max_write: 8192, ..NEGOTIATED };
         assert!(matches!(check_takeover(layout, offered, &root), Err(Refusal::Negotiation { .. })));

@@ -172,10 +172,8 @@ pub(crate) fn make_symlink(dir: RawFd, name: &CStr, target: &CStr) -> Result<(),
 pub(crate) fn make_link(fd: RawFd, dir: RawFd, name: &CStr) -> Result<(), Errno> {
     let path = proc_path(fd);
     // SAFETY: both texts are NUL-terminated and outlive the call.
-    check(unsafe {
-        libc::linkat(libc::AT_FDCWD, path.as_ptr(), dir, name.as_ptr(), libc::AT_SYMLINK_FOLLOW)
-    })
-    .map(drop)
+    check(unsafe { libc::linkat(libc::AT_FDCWD, path.as_ptr(), dir, name.as_ptr(), libc::AT_SYMLINK_FOLLOW) })
+        .map(drop)
 }
 
 /// Removes a file's name.
@@ -227,7 +225,12 @@ pub(crate) fn seek(fd: RawFd, at: u64, whence: c_int) -> Result<u64, Errno> {
 }
 
 /// Copies inside the kernel, `from` and `to` being descriptor and offset.
-pub(crate) fn copy_range(from: (RawFd, u64), to: (RawFd, u64), length: usize, flags: u32) -> Result<usize, Errno> {
+pub(crate) fn copy_range(
+    from: (RawFd, u64),
+    to: (RawFd, u64),
+    length: usize,
+    flags: u32,
+) -> Result<usize, Errno> {
     let (mut from_offset, mut to_offset) = (offset(from.1)?, offset(to.1)?);
     // SAFETY: the two offsets are locals that outlive the call.
     check_len(unsafe {
@@ -261,7 +264,9 @@ pub(crate) fn set_xattr(fd: RawFd, name: &CStr, value: &[u8], flags: c_int) -> R
 pub(crate) fn get_xattr(fd: RawFd, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
     let path = proc_path(fd);
     // SAFETY: both texts are NUL-terminated; at most `buffer.len()` bytes are written to `buffer`.
-    check_len(unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })
+    check_len(unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
+    })
 }
 
 /// Lists names, each ended by NUL. An empty buffer asks for the length.

@@ -69,7 +69,12 @@ impl New<'_> {
 }
 
 /// MKNOD: regular files, FIFOs and sockets; a device would be a way to the node's hardware.
-pub(super) fn make_node(fs: &FileSystem, call: &mut Call<'_>, name: Name<'_>, mode: u32) -> Result<(), Errno> {
+pub(super) fn make_node(
+    fs: &FileSystem,
+    call: &mut Call<'_>,
+    name: Name<'_>,
+    mode: u32,
+) -> Result<(), Errno> {
     match kind_of(mode) {
         Kind::Regular | Kind::Fifo | Kind::Socket => make(fs, call, name, New::Node { mode }),
         Kind::Device => Err(Errno::EPERM),

@@ -95,7 +95,9 @@ pub(crate) fn execute(fs: &FileSystem, call: &mut Call<'_>, operation: &Operatio
         Operation::Fsync { handle, data_only } | Operation::FsyncDir { handle, data_only } => {
             file::sync(fs, handle, data_only)
         }
-        Operation::Fallocate { handle, offset, length, mode } => file::allocate(fs, handle, mode, offset, length),
+        Operation::Fallocate { handle, offset, length, mode } => {
+            file::allocate(fs, handle, mode, offset, length)
+        }
         Operation::Lseek { handle, offset, whence } => file::seek(fs, call, handle, offset, whence),
         Operation::CopyFileRange(asked) => file::copy_range(fs, call, &asked),
         Operation::Release { handle } => {

@@ -95,12 +95,7 @@ pub(super) fn rename(
 }
 
 /// Whether a dead server has made the move.
-fn is_moved(
-    old: (RawFd, &CStr),
-    new: (RawFd, &CStr),
-    before: Before,
-    exchange: bool,
-) -> Result<bool, Errno> {
+fn is_moved(old: (RawFd, &CStr), new: (RawFd, &CStr), before: Before, exchange: bool) -> Result<bool, Errno> {
     let old_after: Option<Inode> = if exchange { before.target } else { None };
     Ok(sys::inode_at(new.0, new.1)? == before.source && sys::inode_at(old.0, old.1)? == old_after)
 }

@@ -62,8 +62,8 @@ pub(crate) enum Replay {
 /// The replay class of an operation.
 pub(crate) fn replay_class(opcode: u32) -> Replay {
     match opcode {
-        SETATTR | SYMLINK | MKNOD | MKDIR | UNLINK | RMDIR | RENAME | RENAME2 | LINK | OPEN | OPENDIR | CREATE
-        | SETXATTR | REMOVEXATTR => Replay::Recorded,
+        SETATTR | SYMLINK | MKNOD | MKDIR | UNLINK | RMDIR | RENAME | RENAME2 | LINK | OPEN | OPENDIR
+        | CREATE | SETXATTR | REMOVEXATTR => Replay::Recorded,
         _ => Replay::Repeat,
     }
 }

@@ -103,7 +103,13 @@ impl<'a> Body<'a> {
     }
 
     /// `struct fuse_statfs_out`.
-    pub(crate) fn statfs(&mut self, wide: [u64; 5], block_size: u32, name_max: u32, fragment: u32) -> Result<(), Errno> {
+    pub(crate) fn statfs(
+        &mut self,
+        wide: [u64; 5],
+        block_size: u32,
+        name_max: u32,
+        fragment: u32,
+    ) -> Result<(), Errno> {
         wide.iter().try_for_each(|value| self.u64(*value))?;
         [block_size, name_max, fragment].iter().try_for_each(|value| self.u32(*value))?;
         self.put(&[0; 28])
@@ -152,7 +158,10 @@ impl Listed<'_> {
 pub(crate) enum Entry<'a> {
     /// Nothing: the kernel looks it up when it needs to.
     Unknown,
-    Known { node: u64, attr: &'a Attr },
+    Known {
+        node: u64,
+        attr: &'a Attr,
+    },
 }
 
 /// Writes the 16 bytes in front of a body. `len` counts them too.

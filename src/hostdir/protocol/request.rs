@@ -9,9 +9,6 @@ use super::opcode;
 /// Set in `unique` of a request that an earlier server has read and not answered; the answer must echo it.
 pub(crate) const RESEND_BIT: u64 = 1 << 63;
 
-/// Length of `struct fuse_in_header`.
-pub(crate) const HEADER_LEN: usize = 40;
-
 /// Longest name of one path component (`NAME_MAX`).
 pub(crate) const NAME_MAX: usize = 255;
 
@@ -292,7 +289,9 @@ pub(crate) fn parse_operation(code: u32, arguments: &[u8]) -> Result<Operation<'
         opcode::LISTXATTR => Operation::ListXattr { size: f.u32()? },
         opcode::REMOVEXATTR => Operation::RemoveXattr { name: f.text()? },
         opcode::OPENDIR => Operation::OpenDir,
-        opcode::READDIR => read(f).map(|(handle, offset, size)| Operation::ReadDir { handle, offset, size })?,
+        opcode::READDIR => {
+            read(f).map(|(handle, offset, size)| Operation::ReadDir { handle, offset, size })?
+        }
         opcode::READDIRPLUS => {
             read(f).map(|(handle, offset, size)| Operation::ReadDirPlus { handle, offset, size })?
         }

@@ -39,6 +39,8 @@ pub(crate) struct Recorded {
 /// How far a dead server has come with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
+    /// No server has read it.
+    None,
     /// Nothing has been changed.
     Read,
     Started(Before),

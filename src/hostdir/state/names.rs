@@ -80,7 +80,8 @@ mod tests {
     fn names_of_every_length_come_back() {
         let layout = fresh_layout();
         for len in [1, 7, 8, 9, 63, 254, 255] {
-            let name = CString::new(vec![b'a' + u8::try_from(len % 26).unwrap_or(0); len]).unwrap_or_default();
+            let name =
+                CString::new(vec![b'a' + u8::try_from(len % 26).unwrap_or(0); len]).unwrap_or_default();
             write(&layout.header, &layout.nodes[3], 3, 9, &name);
             assert_eq!(read(&layout.nodes[3]), Place { parent: 9, name });
         }
