@@ -22,7 +22,7 @@ mod programs;
 mod restarts;
 mod session;
 mod supervisor;
-mod sys;
+pub(crate) mod sys;
 mod tail;
 pub mod wire;
 

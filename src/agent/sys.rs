@@ -147,7 +147,7 @@ fn fork_and_execute(
 ///
 /// # Errors
 /// As `pidfd_open(2)`.
-pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers and no pointer.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let fd = i32::try_from(Errno::result(result)?).map_err(io::Error::other)?;

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use crate::mountpod::facts::{PodName, PodPhase, PodUid};
 
+pub mod process;
+
 /// A mount pod as its runtime knows it.
 #[derive(Debug, Clone)]
 pub struct RunningPod {
