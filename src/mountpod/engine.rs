@@ -79,6 +79,13 @@ pub enum EngineError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A publish failed, but the target was mounted before, perhaps for a workload that runs: that mount is left alone,
+    /// and the publish may be tried again.
+    #[error("{failure}; the target stays mounted as it was before")]
+    StillMounted {
+        /// Why the publish failed.
+        failure: Box<EngineError>,
+    },
     /// A publish failed, and undoing it did too: something of it may be left, so it must be tried again or unpublished.
     #[error("{failure}; undoing it failed as well")]
     NotUndone {
@@ -137,8 +144,8 @@ impl<E: Effects> Engine<E> {
     /// A publish and an unpublish of the same target follow each other, in the order in which they came.
     ///
     /// # Errors
-    /// See [`EngineError`]. After a publish ended with any of them but `TimedOut` and `NotUndone`, its ref, its bind and
-    /// a pod that only it used are gone again, unless the target was mounted before: that mount is left alone.
+    /// See [`EngineError`]. After a publish ended with a [final](EngineError::is_final) one, its ref, its bind and a pod
+    /// that only it used are gone again; a target that was mounted before and is refused now stays as it was.
     pub async fn achieve(
         &self,
         session: &SessionId,
@@ -202,8 +209,12 @@ impl<E: Effects> Engine<E> {
         })?;
         let publishes = matches!(goal, Goal::Publish { .. });
         match self.pursue(session, goal, deadline).await {
-            (false, Err(failure)) if publishes && failure.is_final() => {
-                Err(self.undo(session, target, failure).await)
+            (was_bound, Err(failure)) if publishes && failure.is_final() => {
+                if was_bound {
+                    Err(failure.beside_a_mount())
+                } else {
+                    Err(self.undo(session, target, failure).await)
+                }
             }
             (_, result) => result,
         }
@@ -364,8 +375,17 @@ impl EngineError {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::TimedOut { .. } | Self::NotUndone { .. } => false,
+            Self::TimedOut { .. } | Self::StillMounted { .. } | Self::NotUndone { .. } => false,
             Self::Refused(_) | Self::ClientFailed { .. } | Self::Failed { .. } => true,
+        }
+    }
+
+    /// What a final failure amounts to when the target was mounted before. A refusal of what was asked for stays one;
+    /// otherwise the caller must go on trying or unpublish, since there is something to unpublish.
+    fn beside_a_mount(self) -> Self {
+        match self {
+            Self::Refused(Refusal::InUse { .. } | Refusal::BoundOtherwise { .. }) => self,
+            failure => Self::StillMounted { failure: Box::new(failure) },
         }
     }
 }
@@ -381,6 +401,11 @@ impl From<EngineError> for MountError {
             EngineError::Failed { goal, step, source } => match source.downcast::<MountError>() {
                 Ok(known) => *known,
                 Err(source) => Self::Failed { what: format!("{goal}: {step}"), source },
+            },
+            EngineError::StillMounted { .. } => Self::TimedOut {
+                what: "publishing again what is mounted already".to_owned(),
+                limit_s: 0.0,
+                state: error.to_string(),
             },
             EngineError::NotUndone { failure, source } => Self::TimedOut {
                 what: "undoing the failed publish".to_owned(),
