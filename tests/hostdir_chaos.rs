@@ -51,7 +51,6 @@ fn counters(volume: &Volume) -> Counters {
     }
 }
 
-#[derive(Debug)]
 struct Counters {
     generations: u64,
     served: u64,
@@ -59,9 +58,17 @@ struct Counters {
     self_kills: Vec<u64>,
 }
 
+impl std::fmt::Display for Counters {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { generations, served, resent, .. } = self;
+        write!(out, "{generations} servers answered {served} requests, {resent} of them resent")
+    }
+}
+
 /// Numbers that look random and are the same in every run.
 fn jitter(step: u64) -> Duration {
-    Duration::from_millis(5 + step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59)
+    let random = step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59;
+    Duration::from_millis(5 + random)
 }
 
 fn no_operation_fails_while_the_server_is_killed() {
@@ -78,7 +85,7 @@ fn no_operation_fails_while_the_server_is_killed() {
     let counted = counters(&volume);
     let injected: u64 = counted.self_kills.iter().sum();
     println!("chaos: {} kills, {tally}", kills + injected);
-    println!("  {kills} from outside, injected {:?}, {counted:?}", counted.self_kills);
+    println!("  {kills} from outside, injected {:?}, {counted}", counted.self_kills);
     assert!(counted.self_kills.iter().all(|kills| *kills > 0), "every point killed at least once");
     assert!(counted.resent > 0, "kills hit requests in flight");
     assert_eq!((tally.errors, tally.mismatches), (0, 0));
@@ -98,7 +105,7 @@ fn no_operation_fails_while_new_keepers_take_over() {
     pause(rest);
     let tally = load.finish();
     println!("chaos: {COLD_TAKEOVERS} keeper kills, {tally}");
-    println!("  {:?}", counters(&volume));
+    println!("  {}", counters(&volume));
     assert_eq!((tally.errors, tally.mismatches), (0, 0));
     assert_eq!(volume.unmount().code(), Some(0));
 }

@@ -53,7 +53,7 @@ mod exit {
 /// Why the keeper gave up.
 #[derive(Debug, thiserror::Error)]
 enum KeeperError {
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(
         "{USELESS_MAX} serving processes died within {USELESS_WITHIN:?} without answering a request; last: {last}"

@@ -104,7 +104,8 @@ impl Server {
                 std::thread::Builder::new().name("fuse-worker".into()).spawn_scoped(scope, work)
             };
             let spawned = all.into_iter().zip(entries).map(spawn).collect::<Result<Vec<_>, _>>();
-            let ends = spawned.map_err(|_| Errno::EAGAIN)?.into_iter().map(|worker| worker.join());
+            let ends =
+                spawned.map_err(|_| Errno::EAGAIN)?.into_iter().map(std::thread::ScopedJoinHandle::join);
             Ok(ends.flatten().last().unwrap_or(End::Failed(Errno::EIO)))
         })
     }
@@ -184,7 +185,7 @@ impl Server {
             (Progress::Done(recorded), _) => ops::answer_recorded(&self.fs, &mut call, recorded),
             (_, Ok(operation)) => ops::execute(&self.fs, &mut call, &operation),
             (_, Err(malformed)) => {
-                tracing::error!(opcode = header.opcode, %malformed, "the kernel sent a malformed request");
+                tracing::debug!(opcode = header.opcode, %malformed, "refused a malformed request");
                 Err(malformed.errno())
             }
         };

@@ -82,7 +82,7 @@ fn reader(dir: &Path) -> Run {
         while report.goes_on() {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let at = (random >> 33) % BLOCKS;
-            if at % 64 == 0 {
+            if at.is_multiple_of(64) {
                 drop_cache(&file);
             }
             let mut found = [0; BLOCK];

@@ -10,6 +10,7 @@
 )]
 
 pub mod sys;
+pub mod table;
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -150,7 +151,7 @@ impl Volume {
         keeper.process.kill().unwrap();
         keeper.process.wait().unwrap();
         let give_up = Instant::now() + SERVING_WITHIN;
-        while server.is_some_and(|server| kill(server, None).is_ok()) && Instant::now() < give_up {
+        while server.is_some_and(is_running) && Instant::now() < give_up {
             pause(Duration::from_millis(1));
         }
         // A server that came up in between has not told us; the kernel kills it too, and shortly.
@@ -218,6 +219,11 @@ impl Drop for Volume {
             let _reaped = keeper.process.wait();
         }
     }
+}
+
+/// Whether a process still has threads; one that nobody has reaped yet has none.
+fn is_running(process: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 fn wait_for(process: &mut Child) -> ExitStatus {

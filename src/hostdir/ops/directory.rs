@@ -81,15 +81,17 @@ fn put(
     let is_dots = matches!(record.entry.name, b"." | b"..");
     match detail {
         Detail::Names => call.body.dirent(&record.entry, None),
-        Detail::Attributes if is_dots => call.body.dirent(&record.entry, Some(Entry::Unknown)),
+        Detail::Attributes if is_dots => call.body.dirent(&record.entry, Some(&Entry::Unknown)),
         Detail::Attributes => {
             let known = sys::attr_at(dir, record.name).and_then(|attr| {
                 let found = Found { parent: call.header.node, name: record.name, attr: &attr, fd: None };
                 Ok((fs.nodes.remember(found, call.entry)?, attr))
             });
             match known {
-                Ok((node, attr)) => call.body.dirent(&record.entry, Some(Entry::Known { node, attr: &attr })),
-                Err(_) => call.body.dirent(&record.entry, Some(Entry::Unknown)),
+                Ok((node, attr)) => {
+                    call.body.dirent(&record.entry, Some(&Entry::Known { node, attr: &attr }))
+                }
+                Err(_) => call.body.dirent(&record.entry, Some(&Entry::Unknown)),
             }
         }
     }

@@ -85,13 +85,18 @@ pub(super) fn rename(
         let _held = before.target.and_then(|inode| fs.nodes.hold(inode));
         sys::rename(old, new, target.flags)?;
     }
-    if let Some(inode) = before.source {
-        fs.nodes.moved(inode, target.parent, new.1);
-    }
-    if let Some(inode) = before.target.filter(|_| exchange) {
-        fs.nodes.moved(inode, call.header.node, old.1);
+    note_place(fs, target.parent, new);
+    if exchange {
+        note_place(fs, call.header.node, old);
     }
     Ok(())
+}
+
+/// Notes where a moved file is now. Should it have gone in the meantime, there is nothing to note.
+fn note_place(fs: &FileSystem, parent: u64, (dir, name): (RawFd, &CStr)) {
+    if let Ok(attr) = sys::attr_at(dir, name) {
+        fs.nodes.moved(&attr, parent, name);
+    }
 }
 
 /// Whether a dead server has made the move.

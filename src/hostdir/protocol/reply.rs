@@ -116,11 +116,11 @@ impl<'a> Body<'a> {
     }
 
     /// `struct fuse_dirent`, preceded by `struct fuse_entry_out` when `entry` is given as for READDIRPLUS.
-    pub(crate) fn dirent(&mut self, listed: &Listed<'_>, entry: Option<Entry<'_>>) -> Result<(), Errno> {
+    pub(crate) fn dirent(&mut self, listed: &Listed<'_>, entry: Option<&Entry<'_>>) -> Result<(), Errno> {
         match entry {
             None => {}
             Some(Entry::Unknown) => self.put(&[0; ENTRY_LEN])?,
-            Some(Entry::Known { node, attr }) => self.entry(node, attr)?,
+            Some(Entry::Known { node, attr }) => self.entry(*node, attr)?,
         }
         let length = u32::try_from(listed.name.len()).map_err(|_| Errno::EOVERFLOW)?;
         self.u64(listed.ino)?;
@@ -155,6 +155,7 @@ impl Listed<'_> {
 }
 
 /// What READDIRPLUS tells about an entry besides its name.
+#[derive(Clone, Copy)]
 pub(crate) enum Entry<'a> {
     /// Nothing: the kernel looks it up when it needs to.
     Unknown,

@@ -1,10 +1,13 @@
 //! What does the kernel ask? Parses one request, with every bound checked.
 
+mod fields;
+
 use std::ffi::CStr;
 
 use nix::errno::Errno;
 
 use super::opcode;
+use fields::Fields;
 
 /// Set in `unique` of a request that an earlier server has read and not answered; the answer must echo it.
 pub(crate) const RESEND_BIT: u64 = 1 << 63;
@@ -166,54 +169,6 @@ pub(crate) enum Operation<'a> {
     Destroy,
     Ioctl,
     Unknown,
-}
-
-/// Reads fields one after the other and never past the end.
-#[derive(Clone, Copy)]
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let (head, rest) = self.rest.split_at_checked(length).ok_or(Malformed::TooShort)?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.bytes(N)?.try_into().map_err(|_| Malformed::TooShort)
-    }
-
-    fn u32(&mut self) -> Result<u32, Malformed> {
-        Ok(u32::from_ne_bytes(self.array()?))
-    }
-
-    fn i32(&mut self) -> Result<i32, Malformed> {
-        Ok(i32::from_ne_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> Result<u64, Malformed> {
-        Ok(u64::from_ne_bytes(self.array()?))
-    }
-
-    fn i64(&mut self) -> Result<i64, Malformed> {
-        Ok(i64::from_ne_bytes(self.array()?))
-    }
-
-    fn skip(&mut self, length: usize) -> Result<(), Malformed> {
-        self.bytes(length).map(|_| ())
-    }
-
-    fn text(&mut self) -> Result<&'a CStr, Malformed> {
-        let text = CStr::from_bytes_until_nul(self.rest).map_err(|_| Malformed::UnendedName)?;
-        self.skip(text.count_bytes() + 1)?;
-        Ok(text)
-    }
-
-    fn name(&mut self) -> Result<Name<'a>, Malformed> {
-        Name::new(self.text()?)
-    }
 }
 
 /// The `(node, count)` pairs of a BATCH_FORGET.
@@ -435,5 +390,4 @@ fn copy_file_range<'a>(f: &mut Fields<'a>) -> Result<Operation<'a>, Malformed> {
 }
 
 #[cfg(test)]
-#[path = "request_tests.rs"]
 mod tests;

@@ -21,6 +21,9 @@ pub(crate) const JOURNAL_SLOTS: usize = 512;
 /// Lookups that one request can count: the most entries that one READDIRPLUS answer holds.
 pub(crate) const COUNTED_MAX: usize = 256;
 
+/// Further names of files with several links that are remembered; the oldest makes room for the newest.
+pub(crate) const OTHER_PLACES: usize = 4096;
+
 /// Words that hold a name of up to 255 bytes.
 pub(crate) const NAME_WORDS: usize = 32;
 
@@ -63,6 +66,16 @@ pub(crate) struct Header {
     /// The node whose name is being written (0: none) and what is written: repeated after a kill.
     pub(crate) naming: AtomicU64,
     pub(crate) staged: NameCell,
+    /// The next of [`OTHER_PLACES`] to be overwritten.
+    pub(crate) other_next: AtomicU64,
+}
+
+/// A further name of a file that has several links.
+#[repr(C)]
+pub(crate) struct OtherPlace {
+    /// Node id, 0 when empty.
+    pub(crate) node: AtomicU64,
+    pub(crate) name: NameCell,
 }
 
 /// One node that the kernel knows.
@@ -119,6 +132,7 @@ pub(crate) struct JournalRecord {
 pub(crate) struct Layout {
     pub(crate) header: Header,
     pub(crate) journal: [JournalRecord; JOURNAL_SLOTS],
+    pub(crate) other_places: [OtherPlace; OTHER_PLACES],
     pub(crate) handles: [HandleRecord; HANDLE_SLOTS],
     pub(crate) nodes: [NodeRecord; NODE_SLOTS],
 }

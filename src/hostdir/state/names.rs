@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::layout::{Header, NAME_WORDS, NameCell, NodeRecord};
+use super::layout::{Header, NAME_WORDS, NameCell, NodeRecord, OtherPlace};
 use super::slots;
 
 const WORD: usize = 8;
@@ -64,6 +64,31 @@ pub(crate) fn repair(header: &Header, nodes: &[NodeRecord]) {
         record.name.put(parent, &name);
     }
     header.naming.store(0, Release);
+}
+
+/// Remembers the place that a node with several links is about to lose from its record. A torn entry does no harm:
+/// what is found there is compared with the node. Callers hold the index lock.
+pub(crate) fn keep_other(header: &Header, others: &[OtherPlace], node: &NodeRecord, id: u64) {
+    let Place { parent, name } = node.name.get();
+    let is_known = |other: &OtherPlace| other.node.load(Relaxed) == id && other.name.holds(parent, &name);
+    if others.iter().any(is_known) {
+        return;
+    }
+    let next = usize::try_from(header.other_next.fetch_add(1, Relaxed)).unwrap_or(0) % others.len();
+    others[next].node.store(0, Release);
+    others[next].name.put(parent, &name);
+    others[next].node.store(id, Release);
+}
+
+/// The further places of a node.
+pub(crate) fn others(others: &[OtherPlace], id: u64) -> Vec<Place> {
+    let of_node = others.iter().filter(|other| other.node.load(Acquire) == id);
+    of_node.map(|other| other.name.get()).collect()
+}
+
+/// Whether this is the place in a node's record.
+pub(crate) fn is_at(node: &NodeRecord, parent: u64, name: &CStr) -> bool {
+    node.name.holds(parent, name)
 }
 
 /// A node's place.

@@ -4,6 +4,8 @@
 //! which descriptors are in use. A node's `O_PATH` descriptor may be closed (there are more files than descriptors, or
 //! a new keeper has none yet); it is then opened again by parent and name, and accepted only if it is the same file.
 
+mod eviction;
+
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -14,10 +16,10 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::journal::Entry;
-use super::layout::{CLOSED, Header, Layout, NODE_SLOTS, NodeRecord};
+use super::layout::{CLOSED, Header, Layout, NODE_SLOTS, NodeRecord, OtherPlace};
 use super::names::{self, Place};
 use super::slots::{self, FreeSlots};
-use crate::hostdir::attr::{Attr, Inode};
+use crate::hostdir::attr::{Attr, Inode, Kind};
 use crate::hostdir::{fds, sys};
 
 /// The node id of the served directory.
@@ -29,8 +31,8 @@ const FIRST_SLOT: u32 = 2;
 /// How many parents are gone through to open a node again; a path has at most `PATH_MAX / 2` components.
 const DEPTH_MAX: usize = 2048;
 
-/// How many descriptors one round of eviction looks at, so that the lock is held shortly.
-const EVICTION_ROUND: usize = 128;
+/// How many slots of forgotten nodes the clock may hold before it is made anew.
+const CLOCK_SLACK: usize = 128;
 
 /// Use of one open descriptor.
 #[derive(Default)]
@@ -53,6 +55,7 @@ struct Index {
 pub(crate) struct Nodes {
     header: &'static Header,
     records: &'static [NodeRecord],
+    others: &'static [OtherPlace],
     index: Mutex<Index>,
     /// How many descriptors nodes may keep open.
     open_max: usize,
@@ -110,7 +113,7 @@ impl Nodes {
             }
         }
         index.by_inode.insert(records[1].inode(), 1);
-        Self { header, records, index: Mutex::new(index), open_max }
+        Self { header, records, others: &layout.other_places, index: Mutex::new(index), open_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -183,15 +186,33 @@ impl Nodes {
         }
     }
 
-    /// Opens a node by the place where it was seen last.
+    /// Opens a node by the place where it was seen last, or by another of its names.
     fn find_again(&self, record: &NodeRecord, depth: usize) -> Result<OwnedFd, Errno> {
-        let Place { parent, name } = names::read(record);
-        let parent = self.pin_below(parent, depth)?;
-        let fd = self.with_room(|| sys::open_path(parent.fd(), &name)).map_err(|error| match error {
-            Errno::ENOENT | Errno::ENOTDIR => Errno::ESTALE,
-            other => other,
-        })?;
+        let id = record.id.load(Acquire);
+        let first = self.find_at(record, &names::read(record), depth);
+        if first.is_ok() {
+            return first;
+        }
+        let others = names::others(self.others, id);
+        others.iter().find_map(|place| self.find_at(record, place, depth).ok()).map_or(first, Ok)
+    }
+
+    fn find_at(&self, record: &NodeRecord, place: &Place, depth: usize) -> Result<OwnedFd, Errno> {
+        let parent = self.pin_below(place.parent, depth)?;
+        let fd =
+            self.with_room(|| sys::open_path(parent.fd(), &place.name)).map_err(|error| match error {
+                Errno::ENOENT | Errno::ENOTDIR => Errno::ESTALE,
+                other => other,
+            })?;
         if record.is(&sys::attr(fd.as_raw_fd())?) { Ok(fd) } else { Err(Errno::ESTALE) }
+    }
+
+    fn place(&self, record: &NodeRecord, attr: &Attr, parent: u64, name: &CStr) {
+        let id = record.id.load(Acquire);
+        if attr.nlink > 1 && attr.kind() != Kind::Directory && !names::is_at(record, parent, name) {
+            names::keep_other(self.header, self.others, record, id);
+        }
+        names::write(self.header, record, id, parent, name);
     }
 
     /// Counts one lookup of a file and answers its node id; a file not known yet gets a new node.
@@ -214,7 +235,7 @@ impl Nodes {
         }
         record.lookups.fetch_add(1, AcqRel);
         journal.counted(id);
-        names::write(self.header, record, id, found.parent, found.name);
+        self.place(record, found.attr, found.parent, found.name);
         match found.fd {
             Some(fd) if record.fd.load(Acquire) == CLOSED => index.adopt(slot, record, fd),
             spare => {
@@ -272,11 +293,10 @@ impl Nodes {
     }
 
     /// A file has been moved.
-    pub(crate) fn moved(&self, inode: Inode, parent: u64, name: &CStr) {
+    pub(crate) fn moved(&self, attr: &Attr, parent: u64, name: &CStr) {
         let index = self.lock();
-        if let Some(slot) = index.by_inode.get(&inode) {
-            let record = &self.records[*slot as usize];
-            names::write(self.header, record, record.id.load(Acquire), parent, name);
+        if let Some(slot) = index.by_inode.get(&attr.inode) {
+            self.place(&self.records[*slot as usize], attr, parent, name);
         }
     }
 
@@ -284,66 +304,6 @@ impl Nodes {
     pub(crate) fn hold(&self, inode: Inode) -> Option<Pinned<'_>> {
         let slot = self.lock().by_inode.get(&inode).copied()?;
         self.pin(self.records[slot as usize].id.load(Acquire)).ok()
-    }
-
-    /// Runs a call that opens a descriptor, and runs it again with fewer node descriptors when there was no room.
-    pub(crate) fn with_room<T>(&self, mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-        match open() {
-            Err(Errno::EMFILE | Errno::ENFILE) => {
-                let open_now = self.lock().open.len();
-                self.evict_down_to(open_now / 2);
-                open()
-            }
-            result => result,
-        }
-    }
-
-    fn make_room(&self) {
-        if self.lock().open.len() > self.open_max {
-            self.evict_down_to(self.open_max - self.open_max / 8);
-        }
-    }
-
-    fn evict_down_to(&self, wanted: usize) {
-        let rounds = self.lock().clock.len().div_ceil(EVICTION_ROUND) * 2;
-        for _ in 0..rounds {
-            let mut index = self.lock();
-            for _ in 0..EVICTION_ROUND {
-                if index.open.len() <= wanted {
-                    return;
-                }
-                self.evict_one(&mut index);
-            }
-        }
-    }
-
-    /// Looks at one descriptor: closes it unless it is in use, was used lately, or could not be opened again.
-    fn evict_one(&self, index: &mut Index) {
-        let Some(slot) = index.clock.pop_front() else { return };
-        let Some(used) = index.open.get_mut(&slot) else { return };
-        let record = &self.records[slot as usize];
-        let was_recent = std::mem::take(&mut used.recent);
-        if was_recent || used.pins > 0 || !self.can_be_found_again(record) {
-            index.clock.push_back(slot);
-            return;
-        }
-        index.open.remove(&slot);
-        let fd = record.fd.swap(CLOSED, AcqRel);
-        if fd != CLOSED {
-            close_quietly(fd);
-        }
-    }
-
-    fn can_be_found_again(&self, record: &NodeRecord) -> bool {
-        let Ok(attr) = sys::attr(record.fd.load(Acquire)) else { return true };
-        if attr.nlink == 0 {
-            return false;
-        }
-        let place = names::read(record);
-        let Ok((_, parent)) = self.record(place.parent) else { return false };
-        let parent_fd = if place.parent == ROOT_ID { fds::ROOT } else { parent.fd.load(Acquire) };
-        // A parent that is itself closed was findable when it was closed.
-        parent_fd == CLOSED || sys::inode_at(parent_fd, &place.name) == Ok(Some(attr.inode))
     }
 
     /// How many nodes are known and how many of them have an open descriptor.
@@ -360,7 +320,7 @@ impl Index {
         if self.open.insert(slot, Use { recent: true, ..Use::default() }).is_none() {
             self.clock.push_back(slot);
         }
-        if self.clock.len() > 2 * self.open.len() + EVICTION_ROUND {
+        if self.clock.len() > 2 * self.open.len() + CLOCK_SLACK {
             self.clock = self.open.keys().copied().collect(); // forgotten nodes leave the clock only here
         }
     }
@@ -411,5 +371,4 @@ fn close_quietly(fd: RawFd) {
 }
 
 #[cfg(test)]
-#[path = "nodes_tests.rs"]
 mod tests;
