@@ -31,7 +31,11 @@ async fn usage_of_a_file_system_is_told() {
     let job = HelperJob::Statfs { path: "/".into() };
     let answer = helpers().run(&session('a'), &job, NO_WAIT).await.unwrap();
     let HelperAnswer::Usage(usage) = answer else { panic!("{answer:?}") };
-    assert!(usage.bytes_total > 0 && usage.bytes_available <= usage.bytes_free && usage.bytes_free <= usage.bytes_total);
+    assert!(
+        usage.bytes_total > 0
+            && usage.bytes_available <= usage.bytes_free
+            && usage.bytes_free <= usage.bytes_total
+    );
 }
 
 #[tokio::test]

@@ -122,8 +122,14 @@ fn mounts_of_others_are_left_alone() {
     let unserved = Unserved::open();
     let target = unserved.target("t");
     bind_at(&unserved, &target, Writability::ReadWrite).unwrap();
-    nix::mount::mount(Some("stranger"), target.as_path(), Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
-        .unwrap();
+    nix::mount::mount(
+        Some("stranger"),
+        target.as_path(),
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        None::<&str>,
+    )
+    .unwrap();
     let refused = unbind_at(&unserved, &target, LastMount::Keep).unwrap_err();
     assert!(refused.to_string().contains("stranger (tmpfs)"), "{refused}");
     assert_eq!(stack(&target).len(), 2);
@@ -168,7 +174,8 @@ fn targets_behind_symlinks_are_refused_and_nothing_is_created() {
         let refused = bind_at(&unserved, &unserved.target(bad), Writability::ReadWrite);
         assert!(matches!(refused, Err(BindError::Target(_))), "{bad}: {refused:?}");
     }
-    let mut left: Vec<_> = std::fs::read_dir(&here).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        std::fs::read_dir(&here).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["dangling", "elsewhere", "engine", "file", "link", "loop"]);
     assert_eq!(std::fs::read_dir(here.join("elsewhere")).unwrap().count(), 0);
@@ -197,8 +204,7 @@ fn an_abort_ends_what_waits_and_leaves_no_mount() {
         move || std::fs::metadata(file).map(drop)
     });
     // The request is queued when the device becomes readable.
-    let mut queued =
-        [nix::poll::PollFd::new(unserved.opened.fuse.as_fd(), nix::poll::PollFlags::POLLIN)];
+    let mut queued = [nix::poll::PollFd::new(unserved.opened.fuse.as_fd(), nix::poll::PollFlags::POLLIN)];
     assert_eq!(nix::poll::poll(&mut queued, 10_000_u16), Ok(1));
     let device = unserved.opened.record.device;
     without_waiting("an abort", move || abort_and_detach(&mount_point, Some(device))).unwrap();

@@ -7,65 +7,91 @@ mod session_support;
 
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::path::{Path, PathBuf};
 
 use mountpod::mountpod::service::{Condition, MountError, MountService};
 use mountpod::volume::Writability;
 use session_support::node::{Node, eventually, in_time, read, request, write};
 use session_support::volume;
+use tokio::process::{Child, Command};
 
-/// Writes with fsync and reads back, never trying anything twice.
+/// Set for the process of the load: the directory that it works in.
+const LOAD_DIRECTORY: &str = "MOUNTPOD_TEST_LOAD_DIRECTORY";
+/// Beside that directory: the number of rounds done, and the file whose appearance ends the load.
+const ROUNDS: &str = "load-rounds";
+const STOP: &str = "load-stop";
+
+/// The load: writes with fsync and reads back, never trying anything twice. Only of use in a process that
+/// [`Load::start`] has started; as a test of its own it does nothing.
+///
+/// It is no thread of the test, which is the driver: a child that is forked from a process with an open file of a volume
+/// closes it at exec, and close(2) asks the client, which may be the very one that the child is to start.
+#[test]
+fn load_process() {
+    let Some(directory) = std::env::var_os(LOAD_DIRECTORY) else { return };
+    work(&PathBuf::from(directory)).unwrap();
+}
+
+fn work(directory: &Path) -> io::Result<()> {
+    let beside = directory.parent().unwrap().parent().unwrap();
+    let mut log = std::fs::File::create(directory.join("log"))?;
+    let mut round = 0_u64;
+    while !beside.join(STOP).exists() {
+        round += 1;
+        log.write_all(&round.to_le_bytes())?;
+        log.sync_all()?;
+        let name = directory.join(format!("file-{}", round % 8));
+        std::fs::write(&name, round.to_string())?;
+        let mut last = [0; 8];
+        std::fs::File::open(directory.join("log"))?.read_exact_at(&mut last, (round - 1) * 8)?;
+        if u64::from_le_bytes(last) != round || std::fs::read_to_string(&name)? != round.to_string() {
+            return Err(io::Error::other(format!("round {round} reads something else than was written")));
+        }
+        std::fs::remove_file(&name)?;
+        std::fs::write(beside.join(ROUNDS), round.to_string())?;
+    }
+    Ok(())
+}
+
+/// The process of a load.
 struct Load {
-    stop: Arc<AtomicBool>,
-    rounds: Arc<AtomicU64>,
-    thread: JoinHandle<io::Result<()>>,
+    beside: PathBuf,
+    process: Child,
 }
 
 impl Load {
-    fn start(directory: PathBuf) -> Self {
-        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&rounds));
-        let thread = std::thread::spawn(move || {
-            let mut log = std::fs::File::create(directory.join("log"))?;
-            let mut round = 0_u64;
-            while !stopped.load(Ordering::Relaxed) {
-                round += 1;
-                log.write_all(&round.to_le_bytes())?;
-                log.sync_all()?;
-                let name = directory.join(format!("file-{}", round % 8));
-                std::fs::write(&name, round.to_string())?;
-                let mut last = [0; 8];
-                std::fs::File::open(directory.join("log"))?.read_exact_at(&mut last, (round - 1) * 8)?;
-                if u64::from_le_bytes(last) != round || std::fs::read_to_string(&name)? != round.to_string() {
-                    return Err(io::Error::other(format!("round {round} reads something else than was written")));
-                }
-                std::fs::remove_file(&name)?;
-                counted.store(round, Ordering::Relaxed);
-            }
-            Ok(())
-        });
-        Self { stop, rounds, thread }
+    fn start(node: &Node, directory: &Path) -> Self {
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["load_process", "--exact", "--nocapture"])
+            .env(LOAD_DIRECTORY, directory)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { beside: node.path(""), process }
+    }
+
+    fn rounds(&self) -> u64 {
+        let rounds = std::fs::read_to_string(self.beside.join(ROUNDS)).unwrap_or_default();
+        rounds.parse().unwrap_or(0)
     }
 
     /// Waits until the load has gone on for some rounds.
-    async fn goes_on(&self, after: &str) {
-        let before = self.rounds.load(Ordering::Relaxed);
+    async fn goes_on(&mut self, after: &str) {
+        let before = self.rounds();
         eventually(&format!("the load goes on after {after}"), || {
-            let now = self.rounds.load(Ordering::Relaxed);
-            let broken = self.thread.is_finished();
-            if now > before + 20 && !broken { Ok(()) } else { Err(format!("round {now}, broken off: {broken}")) }
+            let ended = self.process.try_wait().unwrap();
+            assert_eq!(ended, None, "the load broke off after {after}");
+            let now = self.rounds();
+            if now > before + 20 { Ok(()) } else { Err(format!("round {now}")) }
         })
         .await;
     }
 
-    async fn finish(self) -> io::Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        let joined = tokio::task::spawn_blocking(move || self.thread.join().unwrap());
-        in_time("the end of the load", joined).await.unwrap()?;
-        Ok(self.rounds.load(Ordering::Relaxed))
+    async fn finish(mut self) -> u64 {
+        std::fs::write(self.beside.join(STOP), "").unwrap();
+        let status = in_time("the end of the load", self.process.wait()).await.unwrap();
+        assert!(status.success(), "{status}");
+        self.rounds()
     }
 }
 
@@ -127,7 +153,7 @@ async fn a_writer_sees_no_error_when_client_agent_or_driver_dies_alone() {
     let (a, b) = (node.target("a"), node.target("b"));
     driver.publish("v", &a).await.unwrap();
     driver.publish("v", &b).await.unwrap();
-    let load = Load::start(a.as_path().to_owned());
+    let mut load = Load::start(&node, a.as_path());
     load.goes_on("the start").await;
     for round in 0..2 {
         node.kill("mount-hostdir");
@@ -139,7 +165,7 @@ async fn a_writer_sees_no_error_when_client_agent_or_driver_dies_alone() {
         driver = node.driver().await;
         load.goes_on(&format!("the driver's return, round {round}")).await;
     }
-    let rounds = load.finish().await.unwrap();
+    let rounds = load.finish().await;
     assert!(rounds > 100, "{rounds}");
     assert_eq!(driver.service.targets(&volume("v")), [a.clone(), b.clone()]);
     driver.unpublish("v", &a).await.unwrap();
@@ -164,7 +190,9 @@ async fn targets_are_usable_again_after_driver_and_agent_died_together() {
     let driver = node.driver().await;
     for target in [&a, &b] {
         eventually("the target shows the volume again", || {
-            std::fs::read_to_string(target.as_path().join("file")).map(drop).map_err(|error| error.to_string())
+            std::fs::read_to_string(target.as_path().join("file"))
+                .map(drop)
+                .map_err(|error| error.to_string())
         })
         .await;
     }

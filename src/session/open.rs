@@ -70,7 +70,11 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> OpenError {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open_session(state_dir: &StateDir, session: &SessionId, served: &ServedVolume) -> Result<OpenedSession, OpenError> {
+pub fn open_session(
+    state_dir: &StateDir,
+    session: &SessionId,
+    served: &ServedVolume,
+) -> Result<OpenedSession, OpenError> {
     let mount_point = state_dir.mount_point(session);
     // Before its directories are touched: a mount there may have nobody who answers.
     let table = MountTable::read().map_err(system("read the mount table"))?;
