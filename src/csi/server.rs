@@ -92,25 +92,25 @@ pub async fn serve<H: Health, P: Provisioner, C: Catalog, M: MountService>(
         .add_service(NodeServer::new(desks.node).max_decoding_message_size(REQUEST_BYTES_MAX));
     let serving =
         router.serve_with_incoming_shutdown(Admission::new(listener), stop.clone().cancelled_owned());
-    let edge = desks.edge;
-    let to_the_end = async {
-        let outcome = serving.await;
-        // Calls whose callers hung up are in flight, too. What then still runs is counted below.
-        edge.drain(DRAIN_LIMIT).await.ok();
+    let drained = CancellationToken::new();
+    let until_hung_up = async {
+        let outcome = tokio::select! {
+            outcome = serving => outcome.map_err(ServeError::Server),
+            () = async { drained.cancelled().await; tokio::time::sleep(HANG_UP_LIMIT).await } => Ok(()),
+        };
+        // It ends by itself only when it has failed.
+        stop.cancel();
         outcome
     };
-    let over = async {
+    let until_drained = async {
         stop.cancelled().await;
-        tokio::time::sleep(DRAIN_LIMIT).await;
+        // Calls whose callers have hung up are in flight, too.
+        if let Err(running) = desks.edge.drain(DRAIN_LIMIT).await {
+            warn!(running, "calls are still running while the driver stops; they are to be asked again");
+        }
+        drained.cancel();
     };
-    let outcome = tokio::select! {
-        outcome = to_the_end => outcome.map_err(ServeError::Server),
-        () = over => Ok(()),
-    };
-    let running = edge.running();
-    if running > 0 {
-        warn!(running, "calls were still running when the driver stopped; they are to be asked again");
-    }
+    let (outcome, ()) = tokio::join!(until_hung_up, until_drained);
     // Last: while a call runs, no other driver is to find the path free.
     drop(socket);
     info!(%endpoint, "stopped serving CSI");

@@ -5,14 +5,12 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc::{self, c_long, c_uint};
 use nix::mount::{MntFlags, MsFlags};
-use nix::sys::stat::Mode;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -26,9 +24,6 @@ const MOVE_MOUNT_T_EMPTY_PATH: c_uint = 0x0000_0040;
 const MOUNT_ATTR_RDONLY: u64 = 0x0000_0001;
 const MOUNT_ATTR_NOSUID: u64 = 0x0000_0002;
 const MOUNT_ATTR_NODEV: u64 = 0x0000_0004;
-const FSOPEN_CLOEXEC: c_uint = 1;
-const FSCONFIG_CMD_CREATE: c_uint = 6;
-const FSMOUNT_CLOEXEC: c_uint = 1;
 const EMPTY_PATH: &CStr = c"";
 
 /// `struct mount_attr` of include/uapi/linux/mount.h.
@@ -168,36 +163,6 @@ pub fn unmount(at: &Path, how: Unmount) -> io::Result<()> {
         Unmount::Abort => MntFlags::MNT_FORCE,
     };
     Ok(nix::mount::umount2(at, flags | MntFlags::UMOUNT_NOFOLLOW)?)
-}
-
-/// Aborts a FUSE connection by its number, wherever it is mounted: a fusectl of our own, attached nowhere, offers the
-/// file `<number>/abort`. Succeeds when there is no such connection (any more).
-///
-/// # Errors
-/// When fusectl can't be mounted or the file can't be written.
-pub fn abort_connection(number: u32) -> io::Result<()> {
-    let control = mount_fusectl()?;
-    let path = format!("{number}/abort");
-    match openat(&control, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
-        Err(Errno::ENOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(file) => match nix::unistd::write(&file, b"1") {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
-        },
-    }
-}
-
-fn mount_fusectl() -> io::Result<OwnedFd> {
-    // SAFETY: the name is a NUL-terminated constant.
-    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"fusectl".as_ptr(), FSOPEN_CLOEXEC) })?;
-    let nothing = std::ptr::null::<libc::c_char>();
-    // SAFETY: FSCONFIG_CMD_CREATE takes neither key nor value.
-    checked(unsafe {
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, nothing, nothing, 0)
-    })?;
-    // SAFETY: the descriptor is open for the length of the call.
-    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_fd().as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
 }
 
 /// Lets the runtime wait for events of a descriptor.

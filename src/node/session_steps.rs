@@ -244,17 +244,16 @@ impl<R: MountPods> NodeEffects<R> {
         let deadline = Instant::now() + limit;
         let table = self.table().await?;
         let stack = table.stack_at(&self.state_dir.mount_point(session));
-        let device = stack.last().map(|top| top.device);
         let holders = self.holders(session);
         let served = holders.iter().any(|pod| self.serves(session, pod));
-        if device.is_some() && served {
+        if !stack.is_empty() && served {
             self.unmount_served(session, limit).await;
             for pod in &holders {
                 self.until_ended(session, pod, deadline).await;
             }
         }
         let mount_point = self.state_dir.mount_point(session);
-        blocking("take the session's mount away", move || abort_and_detach(&mount_point, device)).await?;
+        blocking("take the session's mount away", move || abort_and_detach(&mount_point)).await?;
         self.sessions.let_go(session);
         let (state_dir, session) = (Arc::clone(&self.state_dir), session.clone());
         blocking("remove the session's directory", move || state_dir.remove_session(&session)).await

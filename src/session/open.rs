@@ -75,12 +75,13 @@ pub fn open_session(
     session: &SessionId,
     served: &ServedVolume,
 ) -> Result<OpenedSession, OpenError> {
-    state_dir.create_session(session).map_err(system("create the session's directory"))?;
     let mount_point = state_dir.mount_point(session);
+    // Before its directories are touched: a mount there may have nobody who answers.
     let table = MountTable::read().map_err(system("read the mount table"))?;
     if let Some(top) = table.stack_at(&mount_point).last() {
         return Err(OpenError::Occupied(top.source.clone()));
     }
+    state_dir.create_session(session).map_err(system("create the session's directory"))?;
     let opened = mount_session(state_dir, session, served, &mount_point);
     if opened.is_err() {
         clean_up(state_dir, session, &mount_point);

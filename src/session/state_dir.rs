@@ -71,7 +71,7 @@ impl StateDir {
         self.session(session).join("record.json")
     }
 
-    /// Creates the directories of a session.
+    /// Creates the directories of a session that is not mounted: if it is, this asks its client.
     ///
     /// # Errors
     /// When that can't be done.
