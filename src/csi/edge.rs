@@ -68,11 +68,6 @@ impl Edge {
         tokio::time::timeout(limit, self.tasks.wait()).await.map_err(|_| self.tasks.len())
     }
 
-    /// Calls that have not ended.
-    pub(super) fn running(&self) -> usize {
-        self.tasks.len()
-    }
-
     /// Claims what a call touches, until the guard is dropped.
     pub(super) fn claim(&self, claims: Vec<Claim>) -> Result<Guard, RpcError> {
         Ok(self.in_flight.claim(claims)?)
