@@ -5,8 +5,11 @@
 pub mod agent;
 pub mod config;
 pub mod csi;
+pub mod hostdir;
 pub mod mountpod;
 pub mod mounts;
+pub mod node;
+pub mod programs;
 pub mod provision;
 pub mod retry;
 pub mod runtime;

@@ -20,10 +20,20 @@ impl Waits {
     /// Waits that begin at about `first` and grow to about `longest`.
     #[must_use]
     pub fn new(first: Duration, longest: Duration) -> Self {
+        Self::spread_by(SPREAD, first, longest)
+    }
+
+    /// Waits that are not spread, where nobody else waits for the same: the same every time.
+    #[must_use]
+    pub fn steady(first: Duration, longest: Duration) -> Self {
+        Self::spread_by(0.0, first, longest)
+    }
+
+    fn spread_by(share: f64, first: Duration, longest: Duration) -> Self {
         Self(ExponentialBackoff {
             current_interval: first,
             initial_interval: first,
-            randomization_factor: SPREAD,
+            randomization_factor: share,
             multiplier: FACTOR,
             max_interval: longest,
             max_elapsed_time: None,

@@ -1,1 +1,7 @@
 //! What was I told? Flags, parameters and secrets become typed values here.
+
+pub mod capacity;
+pub mod field;
+pub mod flags;
+pub mod parameters;
+pub mod quantity;

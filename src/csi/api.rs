@@ -27,3 +27,124 @@ pub mod v1 {
 
 /// The compiled form of csi.proto and its imports (`google.protobuf.FileDescriptorSet`), options included.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/csi_descriptor_set.bin"));
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fmt::Debug;
+
+    use prost::Message;
+    use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MapKey, Value};
+
+    use super::{FILE_DESCRIPTOR_SET, v1};
+
+    const SECRET: &str = "tr0ub4dor";
+
+    /// Decodes the bytes as one message and prints it in both forms of `Debug`.
+    type Print = fn(&[u8]) -> String;
+
+    fn print<M: Message + Default + Debug>(wire: &[u8]) -> String {
+        let message = M::decode(wire).unwrap();
+        format!("{message:?}{message:#?}")
+    }
+
+    /// Every message that holds secrets, by its name below `csi.v1`.
+    fn printers() -> BTreeMap<&'static str, Print> {
+        macro_rules! table {
+            ($($message:ident),* $(,)?) => {
+                BTreeMap::from([$((stringify!($message), print::<v1::$message> as Print)),*])
+            };
+        }
+        table![
+            ControllerExpandVolumeRequest,
+            ControllerGetVolumeHealthRequest,
+            ControllerListVolumeHealthRequest,
+            ControllerModifyVolumeRequest,
+            ControllerPublishVolumeRequest,
+            ControllerUnpublishVolumeRequest,
+            CreateSnapshotRequest,
+            CreateVolumeGroupSnapshotRequest,
+            CreateVolumeRequest,
+            DeleteSnapshotRequest,
+            DeleteVolumeGroupSnapshotRequest,
+            DeleteVolumeRequest,
+            GetMetadataAllocatedRequest,
+            GetMetadataDeltaRequest,
+            GetSnapshotRequest,
+            GetVolumeGroupSnapshotRequest,
+            ListSnapshotsRequest,
+            NodeExpandVolumeRequest,
+            NodeGetStorageHealthRequest,
+            NodePublishVolumeRequest,
+            NodeStageVolumeRequest,
+            ValidateVolumeCapabilitiesRequest,
+        ]
+    }
+
+    fn secret_fields() -> Vec<FieldDescriptor> {
+        let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let secret = pool.get_extension_by_name("csi.v1.csi_secret").unwrap();
+        pool.all_messages()
+            .flat_map(|message| message.fields().collect::<Vec<_>>())
+            .filter(|field| field.options().get_extension(&secret).as_ref() == &Value::Bool(true))
+            .collect()
+    }
+
+    fn with_secret_in(field: &FieldDescriptor) -> Vec<u8> {
+        let mut message = DynamicMessage::new(field.parent_message().clone());
+        let entry = (MapKey::String("key".to_owned()), Value::String(SECRET.to_owned()));
+        message.set_field(field, Value::Map([entry].into()));
+        message.encode_to_vec()
+    }
+
+    #[test]
+    fn every_message_with_a_secret_field_is_in_the_table() {
+        let marked: BTreeSet<_> =
+            secret_fields().iter().map(|field| field.parent_message().name().to_owned()).collect();
+        let listed: BTreeSet<_> = printers().keys().map(|&name| name.to_owned()).collect();
+        assert_eq!(marked, listed);
+    }
+
+    #[test]
+    fn no_debug_shows_a_secret() {
+        let printers = printers();
+        for field in secret_fields() {
+            let wire = with_secret_in(&field);
+            assert!(String::from_utf8_lossy(&wire).contains(SECRET), "{}: not set", field.full_name());
+            let printed = printers[field.parent_message().name()](&wire);
+            assert!(!printed.contains(SECRET), "{printed}");
+            assert!(printed.contains("secrets: <1 hidden>"), "{printed}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_the_fields_that_are_not_secret() {
+        let request = v1::DeleteVolumeRequest {
+            volume_id: "v-1".to_owned(),
+            secrets: [("key".to_owned(), SECRET.to_owned())].into(),
+        };
+        assert_eq!(
+            format!("{request:?}"),
+            r#"DeleteVolumeRequest { volume_id: "v-1", secrets: <1 hidden> }"#
+        );
+    }
+
+    #[test]
+    fn a_request_in_an_envelope_hides_its_mount_flags() {
+        let mount = v1::volume_capability::MountVolume {
+            mount_flags: vec![format!("password={SECRET}")],
+            ..Default::default()
+        };
+        let capability = v1::VolumeCapability {
+            access_type: Some(v1::volume_capability::AccessType::Mount(mount)),
+            access_mode: None,
+        };
+        let request =
+            v1::NodePublishVolumeRequest { volume_capability: Some(capability), ..Default::default() };
+        let printed = format!("{:?}", tonic::Request::new(request));
+        assert!(!printed.contains(SECRET), "{printed}");
+        assert!(printed.contains("mount_flags: <1 hidden>"), "{printed}");
+    }
+}

@@ -13,12 +13,20 @@ use crate::volume::SessionId;
 pub trait Effects: Send + Sync + 'static {
     /// Reads the facts of one session, targets of publishes in flight excepted (the engine adds those).
     ///
+    /// They show every write that this process has made and that was not answered by an error; what others wrote may
+    /// show later. A pod that was deleted by force, while its processes live on, is shown as being deleted.
+    ///
     /// # Errors
     /// [`EffectError::Failed`] when a source of facts can't be read; nothing was changed.
     fn observe(&self, session: &SessionId) -> impl Future<Output = Result<Facts, EffectError>> + Send;
 
     /// Carries out one step of that session. It makes no choices: everything it needs is in the step, in the
     /// session's mount spec, or in what it holds.
+    ///
+    /// The future may be dropped at any await. As after a crash the step is then done, not done or half done, and the
+    /// facts say which: a session that was unmounted stays [`Closing`](super::facts::ConnectionFact::Closing) until its
+    /// client is gone, and another `CloseSession` carries on, its limit included. A wait for a pod ends with `Stale` as
+    /// soon as the pod has ended or (`Offer`, `AwaitAgent`) its deletion was asked for.
     ///
     /// # Errors
     /// See [`EffectError`]. A step whose purpose already holds succeeds.

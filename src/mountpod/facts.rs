@@ -81,6 +81,8 @@ pub struct Facts {
     pub bound: Vec<BoundFact>,
     /// Targets of publishes in flight, the goal's own included.
     pub wanted: BTreeSet<TargetPath>,
+    /// Counted targets whose workload is known to be gone: nobody will call unpublish for them.
+    pub gone: BTreeSet<TargetPath>,
 }
 
 /// A mount pod.

@@ -7,8 +7,11 @@
 //! Architecture invariant: `facts`, `decide`, `plan`, `refs` and `pod` import no tokio, no Kubernetes client, no
 //! `std::fs` and no clock; time is a fact.
 
+pub mod decide;
 pub mod effects;
+pub mod engine;
 pub mod facts;
+mod locks;
 pub mod plan;
 pub mod pod;
 pub mod refs;

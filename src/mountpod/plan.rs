@@ -30,6 +30,57 @@ pub enum Goal {
     Reconcile,
 }
 
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publish { target, .. } => write!(f, "publish at {target}"),
+            Self::Unpublish { target } => write!(f, "unpublish of {target}"),
+            Self::Reconcile => f.write_str("reconcile"),
+        }
+    }
+}
+
+/// How long steps may take, and how often they are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest wait for the agent of a new mount pod.
+    pub agent: Duration,
+    /// Longest wait for a client to answer requests.
+    pub serving: Duration,
+    /// Longest wait for a client to stop when its session goes to another pod.
+    pub release: Duration,
+    /// Longest wait for a client to flush and exit at the end of its session.
+    pub close: Duration,
+    /// How long a mount pod is kept after its last ref.
+    pub delete_delay: Duration,
+    /// How many mount pods one publish may create.
+    pub attempts_max: u32,
+}
+
+/// An image may have to be pulled; the kubelet gives a publish 2 minutes in all.
+const AGENT_LIMIT: Duration = Duration::from_secs(60);
+/// A client reaches its metadata engine and its object store in seconds, or not at all.
+const SERVING_LIMIT: Duration = Duration::from_secs(60);
+/// The client is stopped by a signal; what it had read is sent to the next one again.
+const RELEASE_LIMIT: Duration = Duration::from_secs(20);
+/// A client may hold much unwritten data; the kubelet gives an unpublish 2 minutes in all.
+const CLOSE_LIMIT: Duration = Duration::from_secs(90);
+/// The agent has restarted its client several times already: one more pod rules out an accident of the first.
+const ATTEMPTS_MAX: u32 = 2;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            agent: AGENT_LIMIT,
+            serving: SERVING_LIMIT,
+            release: RELEASE_LIMIT,
+            close: CLOSE_LIMIT,
+            delete_delay: Duration::ZERO,
+            attempts_max: ATTEMPTS_MAX,
+        }
+    }
+}
+
 /// Steps in their order, and what they amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -37,6 +88,9 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// What holds when all steps succeeded.
     pub verdict: Verdict,
+    /// When the session is to be reconciled again although nothing changes: a mount pod that nobody is counted on
+    /// may end then.
+    pub look_again_at: Option<Timestamp>,
 }
 
 /// A step with its reason in words, for logs and events.
@@ -137,6 +191,13 @@ pub enum Step {
         /// The holder.
         pod: PodId,
     },
+    /// Wait until a pod's agent can be reached. The session stays where it is: the pod that serves it now goes on.
+    AwaitAgent {
+        /// Of which pod.
+        pod: PodId,
+        /// Longest wait.
+        limit: Duration,
+    },
     /// Give the session to a pod's agent, waiting until the agent can be reached.
     Offer {
         /// To whom.
@@ -188,7 +249,8 @@ impl Step {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         match self {
-            Self::Offer { .. }
+            Self::AwaitAgent { .. }
+            | Self::Offer { .. }
             | Self::Release { .. }
             | Self::AwaitServing { .. }
             | Self::CloseSession { .. }
@@ -205,6 +267,15 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Does the step give the session to a pod or take it away? Then no other such step of this session runs beside it,
+    /// so that two pods never serve one connection.
+    #[must_use]
+    pub fn moves_session(&self) -> bool {
+        matches!(self, Self::Offer { .. } | Self::Release { .. } | Self::CloseSession { .. })
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -216,6 +287,7 @@ impl fmt::Display for Step {
             Self::DeletePod { pod, .. } => write!(f, "delete {}", pod.name.0),
             Self::OpenSession => f.write_str("open session"),
             Self::Adopt { pod } => write!(f, "adopt session from {}", pod.name.0),
+            Self::AwaitAgent { pod, .. } => write!(f, "await the agent of {}", pod.name.0),
             Self::Offer { pod, .. } => write!(f, "offer session to {}", pod.name.0),
             Self::Release { pod, .. } => write!(f, "release session from {}", pod.name.0),
             Self::AwaitServing { pod, .. } => write!(f, "await serving of {}", pod.name.0),

@@ -58,6 +58,12 @@ impl Refs {
         self.0.contains_key(target)
     }
 
+    /// How is this target counted, if it is?
+    #[must_use]
+    pub fn exclusivity_of(&self, target: &TargetPath) -> Option<Exclusivity> {
+        self.0.get(target).copied()
+    }
+
     /// Counts a target; again is no harm.
     pub fn insert(&mut self, target: TargetPath, exclusivity: Exclusivity) {
         self.0.insert(target, exclusivity);

@@ -1,1 +1,233 @@
 //! How are volumes of a filesystem made, grown, copied, listed and removed?
+//!
+//! The controller desk knows only the traits here. `hostdir` provides volumes that are directories of the node.
+
+mod errors;
+pub mod hostdir;
+
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+pub use errors::{
+    ChangeError, CopyError, CreateSnapshotError, CreateVolumeError, DeleteError, FindError, Full, StoreError,
+};
+
+use crate::config::capacity::CapacityRange;
+pub use crate::config::flags::Reach;
+use crate::volume::{FilesystemName, Resources, SnapshotId, VolumeId};
+
+/// A filesystem in which volumes can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filesystem {
+    /// Its name.
+    pub name: FilesystemName,
+    /// Where its files can be reached.
+    pub reach: Reach,
+}
+
+/// A volume that is ready for use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its id.
+    pub id: VolumeId,
+    /// Bytes promised.
+    pub capacity_bytes: u64,
+    /// What it was filled from.
+    pub source: Option<Source>,
+    /// Limits of its mount pod, from the next one on.
+    pub resources: Resources,
+}
+
+/// What a new volume is filled from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A snapshot.
+    Snapshot(SnapshotId),
+    /// Another volume.
+    Volume(VolumeId),
+}
+
+/// What is wanted of a new volume.
+#[derive(Debug, Clone)]
+pub struct NewVolume {
+    /// The name that its caller chose; the same name is the same volume.
+    pub csi_name: String,
+    /// Where to make it.
+    pub filesystem: FilesystemName,
+    /// How large.
+    pub capacity: CapacityRange,
+    /// Filled from what.
+    pub source: Option<Source>,
+    /// Limits of its mount pod.
+    pub resources: Resources,
+}
+
+/// A snapshot that is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The volume that it was taken of; that volume may be gone.
+    pub source: VolumeId,
+    /// Bytes that a volume made from it must have at least: what was promised of its source.
+    pub size_bytes: u64,
+    /// When copying began.
+    pub created: SystemTime,
+}
+
+/// What is wanted of a new snapshot.
+#[derive(Debug, Clone)]
+pub struct NewSnapshot {
+    /// The name that its caller chose; the same name is the same snapshot.
+    pub csi_name: String,
+    /// Of which volume.
+    pub source: VolumeId,
+}
+
+/// Which part of a list is wanted: ids are given out in their order, so a page's end survives deletions.
+#[derive(Debug, Clone)]
+pub struct Window<I> {
+    /// Begin after this id, which may be gone.
+    pub after: Option<I>,
+    /// At most so many.
+    pub entries_max: Option<NonZeroUsize>,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T, I> {
+    /// In the order of their ids.
+    pub items: Vec<T>,
+    /// Set when there is more: begin after this.
+    pub next_after: Option<I>,
+}
+
+/// Room in a filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that can still be written.
+    pub available_bytes: u64,
+    /// Bytes in all, the largest volume that can be promised; `None` when the filesystem does not tell.
+    pub total_bytes: Option<u64>,
+}
+
+/// What is known of a volume's data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataCondition {
+    /// It is where it should be.
+    Present,
+    /// It is not there.
+    Missing {
+        /// For people.
+        message: String,
+    },
+}
+
+/// Knows volumes by their ids.
+pub trait Catalog: Send + Sync + 'static {
+    /// The volume with this id.
+    ///
+    /// # Errors
+    /// [`FindError::NoSuchVolume`] when there is none, or none that is ready.
+    fn volume(&self, id: &VolumeId) -> impl Future<Output = Result<Volume, FindError>> + Send;
+
+    /// The filesystems that can't be reached from this node, each with the reason.
+    fn unreachable(&self) -> impl Future<Output = Vec<(FilesystemName, StoreError)>> + Send;
+}
+
+/// Makes, changes and removes volumes and snapshots. Every method may be called again for the same, and succeeds.
+///
+/// No two calls for the same volume or snapshot overlap: the desks see to that.
+pub trait Provisioner: Catalog {
+    /// The filesystem of this name; without a name, the default one.
+    fn filesystem(&self, name: Option<&FilesystemName>) -> Option<Filesystem>;
+
+    /// Makes a volume and fills it.
+    ///
+    /// # Errors
+    /// See [`CreateVolumeError`]. Nothing of a new volume is left after any of them, but what could not be removed.
+    fn create_volume(&self, new: NewVolume)
+    -> impl Future<Output = Result<Volume, CreateVolumeError>> + Send;
+
+    /// Removes a volume and its data; one that is not there is no error.
+    ///
+    /// # Errors
+    /// See [`DeleteError`].
+    fn delete_volume(&self, id: &VolumeId) -> impl Future<Output = Result<(), DeleteError>> + Send;
+
+    /// The volumes that are ready.
+    ///
+    /// # Errors
+    /// When a record can't be read.
+    fn volumes(
+        &self,
+        window: Window<VolumeId>,
+    ) -> impl Future<Output = Result<Page<Volume, VolumeId>, StoreError>> + Send;
+
+    /// Promises more bytes, never fewer; answers what is promised now.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    fn expand(
+        &self,
+        id: &VolumeId,
+        range: CapacityRange,
+    ) -> impl Future<Output = Result<u64, ChangeError>> + Send;
+
+    /// Changes the limits that are named in `limits`.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    fn modify(
+        &self,
+        id: &VolumeId,
+        limits: Resources,
+    ) -> impl Future<Output = Result<(), ChangeError>> + Send;
+
+    /// Room for new volumes in a filesystem.
+    ///
+    /// # Errors
+    /// When the filesystem can't be reached.
+    fn room(&self, name: &FilesystemName) -> impl Future<Output = Result<Room, StoreError>> + Send;
+
+    /// Is a volume's data there?
+    ///
+    /// # Errors
+    /// [`FindError::NoSuchVolume`] when there is no such volume.
+    fn condition(&self, id: &VolumeId) -> impl Future<Output = Result<DataCondition, FindError>> + Send;
+
+    /// Takes a snapshot; it is complete when this returns.
+    ///
+    /// # Errors
+    /// See [`CreateSnapshotError`]. Nothing of a new snapshot is left after any of them, but what could not be removed.
+    fn create_snapshot(
+        &self,
+        new: NewSnapshot,
+    ) -> impl Future<Output = Result<Snapshot, CreateSnapshotError>> + Send;
+
+    /// Removes a snapshot; one that is not there is no error.
+    ///
+    /// # Errors
+    /// See [`DeleteError`].
+    fn delete_snapshot(&self, id: &SnapshotId) -> impl Future<Output = Result<(), DeleteError>> + Send;
+
+    /// The snapshot with this id.
+    ///
+    /// # Errors
+    /// [`FindError::NoSuchSnapshot`] when there is none.
+    fn snapshot(&self, id: &SnapshotId) -> impl Future<Output = Result<Snapshot, FindError>> + Send;
+
+    /// The snapshots, those of one volume when it is named.
+    ///
+    /// # Errors
+    /// When a record can't be read.
+    fn snapshots(
+        &self,
+        source: Option<VolumeId>,
+        window: Window<SnapshotId>,
+    ) -> impl Future<Output = Result<Page<Snapshot, SnapshotId>, StoreError>> + Send;
+}

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::names::{component_for, is_component};
+
 /// CSI limits identifiers and names to 128 bytes (CSI spec, "Size Limits").
 const ID_BYTES_MAX: usize = 128;
 /// A filesystem's name stands in ids beside the volume's own name, so it is kept short.
@@ -67,9 +69,7 @@ fn check_name(name: &str, bytes_max: usize) -> Result<(), InvalidId> {
     if name.len() > bytes_max {
         return Err(InvalidId::TooLong { got: name.len(), max: bytes_max });
     }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let begins_well = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-    if begins_well && name.bytes().all(plain) { Ok(()) } else { Err(InvalidId::Characters) }
+    if is_component(name) { Ok(()) } else { Err(InvalidId::Characters) }
 }
 
 fn split_id(id: &str) -> Result<(FilesystemName, String), InvalidId> {
@@ -133,6 +133,13 @@ macro_rules! two_part_id {
                 Ok(Self { filesystem, name: name.to_owned() })
             }
 
+            /// The id for a name that a CSI caller chose: any text. Two names never get the same id.
+            #[must_use]
+            pub fn for_csi_name(filesystem: FilesystemName, csi_name: &str) -> Self {
+                let name_bytes_max = ID_BYTES_MAX - FILESYSTEM_NAME_BYTES_MAX - SEPARATOR.len_utf8();
+                Self { filesystem, name: component_for(csi_name, name_bytes_max) }
+            }
+
             /// The filesystem that it lives in.
             #[must_use]
             pub fn filesystem(&self) -> &FilesystemName {
@@ -179,3 +186,53 @@ macro_rules! two_part_id {
 
 two_part_id!(VolumeId);
 two_part_id!(SnapshotId);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_it_was_printed() {
+        let id = VolumeId::new("main".parse().unwrap(), "pvc-1").unwrap();
+        assert_eq!(id.to_string(), "main#pvc-1");
+        assert_eq!(id.to_string().parse::<VolumeId>().unwrap(), id);
+    }
+
+    #[test]
+    fn what_could_leave_the_filesystem_is_no_id() {
+        let ids = [
+            "main#..",
+            "main#../other",
+            "main#.mountpod",
+            "main#-rf",
+            "main#a/b",
+            "main#",
+            "#a",
+            "main#a#b",
+            "a",
+            "../x#a",
+            "main#a\0",
+            "main#.",
+            "main#a b",
+        ];
+        for id in ids {
+            assert_eq!(id.parse::<VolumeId>(), Err(InvalidId::Form), "{id:?}");
+        }
+        assert_eq!("".parse::<VolumeId>(), Err(InvalidId::Empty));
+        assert_eq!("x".repeat(129).parse::<VolumeId>(), Err(InvalidId::TooLong { got: 129, max: 128 }));
+    }
+
+    #[test]
+    fn any_name_in_any_filesystem_has_an_id_that_can_be_read() {
+        let filesystems = ["a".to_owned(), "f".repeat(FILESYSTEM_NAME_BYTES_MAX)];
+        let names = ["-rf", "..", &"A".repeat(128), &"ü".repeat(64), "pvc-1"];
+        for filesystem in &filesystems {
+            for name in names {
+                let id = VolumeId::for_csi_name(filesystem.parse().unwrap(), name);
+                assert_eq!(id.to_string().parse::<VolumeId>().unwrap(), id);
+            }
+        }
+    }
+}

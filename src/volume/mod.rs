@@ -5,6 +5,7 @@
 mod access;
 mod ids;
 mod mount_spec;
+mod names;
 mod resources;
 mod secrets;
 mod target;

@@ -24,6 +24,9 @@ pub enum ClientKind {
 }
 
 impl ClientKind {
+    /// Every client that there is.
+    pub const ALL: &[Self] = &[Self::Hostdir];
+
     /// The name in parameters, records and mount types.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -170,5 +173,61 @@ impl From<SessionId> for String {
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn spec() -> MountSpec {
+        MountSpec {
+            client: ClientKind::Hostdir,
+            filesystem: "main".parse().unwrap(),
+            subdirectory: "pvc-1".to_owned(),
+            options: BTreeMap::new(),
+            credentials: None,
+        }
+    }
+
+    fn secrets(entries: &[(&str, &str)]) -> Secrets {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn other_credentials_never_share_a_session() {
+        let key = NodeKey::new(vec![7; 32]);
+        let with =
+            |entries| MountSpec { credentials: CredentialsDigest::of(&secrets(entries), &key), ..spec() };
+        let session = |spec: &MountSpec| {
+            SessionId::new(&ShareKey::Volume("main#pvc-1".parse().unwrap()), &spec.hash().unwrap())
+        };
+        let sessions: std::collections::BTreeSet<_> =
+            [spec(), with(&[("ab", "c")]), with(&[("a", "bc")]), with(&[("a", "b"), ("c", "")])]
+                .iter()
+                .map(session)
+                .collect();
+        assert_eq!(sessions.len(), 4);
+        assert_eq!(session(&with(&[("a", "b")])), session(&with(&[("a", "b")])));
+    }
+
+    #[test]
+    fn a_digest_depends_on_the_nodes_key_and_shows_no_secret() {
+        let secrets = secrets(&[("password", "hunter2")]);
+        let one = CredentialsDigest::of(&secrets, &NodeKey::new(vec![1; 32]));
+        assert_ne!(one, CredentialsDigest::of(&secrets, &NodeKey::new(vec![2; 32])));
+        assert_eq!(CredentialsDigest::of(&Secrets::default(), &NodeKey::new(vec![1; 32])), None);
+        assert!(!format!("{one:?} {secrets:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_session_id_is_read_as_it_was_printed() {
+        let id = SessionId::new(&ShareKey::Volume("main#a".parse().unwrap()), &spec().hash().unwrap());
+        assert_eq!(id.as_str().parse::<SessionId>().unwrap(), id);
+        for other in ["", "../../etc", &"g".repeat(SESSION_ID_DIGITS)] {
+            assert!(other.parse::<SessionId>().is_err(), "{other:?}");
+        }
     }
 }

@@ -103,3 +103,37 @@ impl fmt::Display for TargetPath {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_plain_absolute_path_is_a_target() {
+        for path in ["/a", "/var/lib/kubelet/pods/1/volumes/x/mount", "/..a/b.."] {
+            assert_eq!(path.parse::<TargetPath>().unwrap().as_str(), path);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_its_reason() {
+        let long = format!("/{}", "x".repeat(PATH_BYTES_MAX));
+        let cases = [
+            ("", InvalidTarget::Empty),
+            ("a/b", InvalidTarget::Relative),
+            ("/", InvalidTarget::Root),
+            ("/a\0b", InvalidTarget::Nul),
+            ("/a/../b", InvalidTarget::NotPlain),
+            ("/a/./b", InvalidTarget::NotPlain),
+            ("/a//b", InvalidTarget::NotPlain),
+            ("/a/", InvalidTarget::NotPlain),
+            ("//", InvalidTarget::NotPlain),
+            (long.as_str(), InvalidTarget::TooLong(PATH_BYTES_MAX + 1)),
+        ];
+        for (path, why) in cases {
+            assert_eq!(path.parse::<TargetPath>(), Err(why), "{path:?}");
+        }
+    }
+}

@@ -130,7 +130,15 @@ impl ProcessRuntime {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(options: ProcessOptions) -> Result<Self, OpenError> {
+    pub async fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_with(ProcessOptions::new(dir.to_owned())).await
+    }
+
+    /// As [`Self::open`], set up otherwise than usual.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open_with(options: ProcessOptions) -> Result<Self, OpenError> {
         // Agents whose launcher has ended become children of this process, which reaps them.
         prctl::set_child_subreaper(true).map_err(|errno| OpenError::Subreaper(errno.into()))?;
         let shared = Arc::new(Shared::open(options)?);

@@ -1,0 +1,216 @@
+//! How does the driver answer for volumes and snapshots, wherever they are used?
+
+mod listing;
+mod snapshots;
+mod volumes;
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::api::v1;
+use super::api::v1::controller_service_capability::{Rpc, Type, rpc};
+use super::edge::{Call, Edge};
+use super::status::RpcError;
+use crate::config::flags::NodeId;
+use crate::mountpod::service::MountService;
+use crate::provision::Provisioner;
+
+/// Answers the Controller service.
+pub struct ControllerDesk<P, M>(Arc<Desk<P, M>>);
+
+/// What the answers are made from.
+struct Desk<P, M> {
+    provisioner: P,
+    mounts: Arc<M>,
+    node: NodeId,
+    edge: Edge,
+}
+
+impl<P: Provisioner, M: MountService> ControllerDesk<P, M> {
+    /// A desk beside the engine of this node: a volume that is published here is not deleted.
+    pub fn new(provisioner: P, mounts: Arc<M>, node: NodeId, edge: Edge) -> Self {
+        Self(Arc::new(Desk { provisioner, mounts, node, edge }))
+    }
+
+    async fn answer<T: Send + 'static>(
+        &self,
+        call: Call,
+        work: impl Future<Output = Result<T, RpcError>> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        self.0.edge.answer(call, work).await
+    }
+
+    async fn refuse<T: Send + 'static>(&self, method: &'static str) -> Result<Response<T>, Status> {
+        self.answer(Call::question(method, ""), async move { Err(RpcError::NotOffered { method }) }).await
+    }
+}
+
+/// Exactly what is implemented below.
+const CAPABILITIES: &[rpc::Type] = &[
+    rpc::Type::CreateDeleteVolume,
+    rpc::Type::ListVolumes,
+    rpc::Type::ListVolumesPublishedNodes,
+    rpc::Type::GetVolume,
+    rpc::Type::VolumeCondition,
+    rpc::Type::GetVolumeHealth,
+    rpc::Type::ListVolumeHealth,
+    rpc::Type::GetCapacity,
+    rpc::Type::ExpandVolume,
+    rpc::Type::ModifyVolume,
+    rpc::Type::CreateDeleteSnapshot,
+    rpc::Type::ListSnapshots,
+    rpc::Type::GetSnapshot,
+    rpc::Type::CloneVolume,
+    rpc::Type::SingleNodeMultiWriter,
+];
+
+#[tonic::async_trait]
+impl<P: Provisioner, M: MountService> v1::controller_server::Controller for ControllerDesk<P, M> {
+    async fn create_volume(
+        &self,
+        request: Request<v1::CreateVolumeRequest>,
+    ) -> Result<Response<v1::CreateVolumeResponse>, Status> {
+        let request = request.into_inner();
+        self.answer(Call::change("CreateVolume", &request.name), self.0.clone().create_volume(request)).await
+    }
+
+    async fn delete_volume(
+        &self,
+        request: Request<v1::DeleteVolumeRequest>,
+    ) -> Result<Response<v1::DeleteVolumeResponse>, Status> {
+        let request = request.into_inner();
+        self.answer(Call::change("DeleteVolume", &request.volume_id), self.0.clone().delete_volume(request))
+            .await
+    }
+
+    async fn controller_publish_volume(
+        &self,
+        _request: Request<v1::ControllerPublishVolumeRequest>,
+    ) -> Result<Response<v1::ControllerPublishVolumeResponse>, Status> {
+        self.refuse("ControllerPublishVolume").await
+    }
+
+    async fn controller_unpublish_volume(
+        &self,
+        _request: Request<v1::ControllerUnpublishVolumeRequest>,
+    ) -> Result<Response<v1::ControllerUnpublishVolumeResponse>, Status> {
+        self.refuse("ControllerUnpublishVolume").await
+    }
+
+    async fn validate_volume_capabilities(
+        &self,
+        request: Request<v1::ValidateVolumeCapabilitiesRequest>,
+    ) -> Result<Response<v1::ValidateVolumeCapabilitiesResponse>, Status> {
+        let request = request.into_inner();
+        let call = Call::question("ValidateVolumeCapabilities", &request.volume_id);
+        self.answer(call, self.0.clone().validate_volume_capabilities(request)).await
+    }
+
+    async fn list_volumes(
+        &self,
+        request: Request<v1::ListVolumesRequest>,
+    ) -> Result<Response<v1::ListVolumesResponse>, Status> {
+        self.answer(Call::question("ListVolumes", ""), self.0.clone().list_volumes(request.into_inner()))
+            .await
+    }
+
+    async fn controller_list_volume_health(
+        &self,
+        request: Request<v1::ControllerListVolumeHealthRequest>,
+    ) -> Result<Response<v1::ControllerListVolumeHealthResponse>, Status> {
+        let call = Call::question("ControllerListVolumeHealth", "");
+        self.answer(call, self.0.clone().list_volume_health(request.into_inner())).await
+    }
+
+    async fn controller_get_volume_health(
+        &self,
+        request: Request<v1::ControllerGetVolumeHealthRequest>,
+    ) -> Result<Response<v1::ControllerGetVolumeHealthResponse>, Status> {
+        let request = request.into_inner();
+        let call = Call::question("ControllerGetVolumeHealth", &request.volume_id);
+        self.answer(call, self.0.clone().get_volume_health(request)).await
+    }
+
+    async fn get_capacity(
+        &self,
+        request: Request<v1::GetCapacityRequest>,
+    ) -> Result<Response<v1::GetCapacityResponse>, Status> {
+        self.answer(Call::question("GetCapacity", ""), self.0.clone().get_capacity(request.into_inner()))
+            .await
+    }
+
+    async fn controller_get_capabilities(
+        &self,
+        _request: Request<v1::ControllerGetCapabilitiesRequest>,
+    ) -> Result<Response<v1::ControllerGetCapabilitiesResponse>, Status> {
+        let capability = |kind: &rpc::Type| v1::ControllerServiceCapability {
+            r#type: Some(Type::Rpc(Rpc { r#type: (*kind).into() })),
+        };
+        let capabilities = CAPABILITIES.iter().map(capability).collect();
+        let answer = v1::ControllerGetCapabilitiesResponse { capabilities };
+        self.answer(Call::question("ControllerGetCapabilities", ""), async { Ok(answer) }).await
+    }
+
+    async fn create_snapshot(
+        &self,
+        request: Request<v1::CreateSnapshotRequest>,
+    ) -> Result<Response<v1::CreateSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        self.answer(Call::change("CreateSnapshot", &request.name), self.0.clone().create_snapshot(request))
+            .await
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<v1::DeleteSnapshotRequest>,
+    ) -> Result<Response<v1::DeleteSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let call = Call::change("DeleteSnapshot", &request.snapshot_id);
+        self.answer(call, self.0.clone().delete_snapshot(request)).await
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        self.answer(Call::question("ListSnapshots", ""), self.0.clone().list_snapshots(request.into_inner()))
+            .await
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<v1::GetSnapshotRequest>,
+    ) -> Result<Response<v1::GetSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let call = Call::question("GetSnapshot", &request.snapshot_id);
+        self.answer(call, self.0.clone().get_snapshot(request)).await
+    }
+
+    async fn controller_expand_volume(
+        &self,
+        request: Request<v1::ControllerExpandVolumeRequest>,
+    ) -> Result<Response<v1::ControllerExpandVolumeResponse>, Status> {
+        let request = request.into_inner();
+        let call = Call::change("ControllerExpandVolume", &request.volume_id);
+        self.answer(call, self.0.clone().expand_volume(request)).await
+    }
+
+    async fn controller_get_volume(
+        &self,
+        request: Request<v1::ControllerGetVolumeRequest>,
+    ) -> Result<Response<v1::ControllerGetVolumeResponse>, Status> {
+        let request = request.into_inner();
+        let call = Call::question("ControllerGetVolume", &request.volume_id);
+        self.answer(call, self.0.clone().get_volume(request)).await
+    }
+
+    async fn controller_modify_volume(
+        &self,
+        request: Request<v1::ControllerModifyVolumeRequest>,
+    ) -> Result<Response<v1::ControllerModifyVolumeResponse>, Status> {
+        let request = request.into_inner();
+        let call = Call::change("ControllerModifyVolume", &request.volume_id);
+        self.answer(call, self.0.clone().modify_volume(request)).await
+    }
+}

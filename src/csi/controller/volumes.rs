@@ -1,0 +1,235 @@
+//! How is a volume created, deleted, validated, expanded and modified?
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::api::v1;
+use super::super::api::v1::validate_volume_capabilities_response::Confirmed;
+use super::super::api::v1::volume_content_source::{SnapshotSource, Type, VolumeSource};
+use super::super::capability::{self, CapabilityError};
+use super::super::inflight::{Claim, Thing};
+use super::super::status::RpcError;
+use super::super::{request as check, topology};
+use super::Desk;
+use crate::config::field::InvalidField;
+use crate::config::parameters::{self, VolumeParameters, overlaid};
+use crate::mountpod::service::MountService;
+use crate::provision::{Filesystem, FindError, NewVolume, Provisioner, Source, Volume};
+use crate::volume::{ClientKind, FilesystemName, VolumeId};
+
+impl<P: Provisioner, M: MountService> Desk<P, M> {
+    pub(super) async fn create_volume(
+        self: Arc<Self>,
+        request: v1::CreateVolumeRequest,
+    ) -> Result<v1::CreateVolumeResponse, RpcError> {
+        let csi_name = check::required_text("name", &request.name)?.to_owned();
+        let capacity = check::capacity(request.capacity_range.as_ref())?;
+        capability::all(&request.volume_capabilities).map_err(InvalidField::from)?;
+        let said = VolumeParameters::of_volume("parameters", &request.parameters)?;
+        let changed = parameters::mutable_parameters("mutable_parameters", &request.mutable_parameters)?;
+        let source = content_source(request.volume_content_source.as_ref())?;
+        let required_nodes = topology::required_nodes(request.accessibility_requirements.as_ref())?;
+        check::secrets(request.secrets)?;
+
+        let filesystem = self.filesystem("parameters", said.root.as_ref())?;
+        topology::satisfied(required_nodes.as_deref(), filesystem.reach, &self.node)
+            .map_err(|why| RpcError::Topology { why })?;
+        let source = source.map(WantedSource::existing).transpose()?;
+        let id = VolumeId::for_csi_name(filesystem.name.clone(), &csi_name);
+        let mut claims =
+            vec![Claim::Alone(Thing::VolumeName(csi_name.clone())), Claim::Alone(Thing::Volume(id))];
+        claims.extend(source.as_ref().map(|source| match source {
+            Source::Snapshot(id) => Claim::Shared(Thing::Snapshot(id.clone())),
+            Source::Volume(id) => Claim::Shared(Thing::Volume(id.clone())),
+        }));
+        let _guard = self.edge.claim(claims)?;
+        // CSI spec, `CreateVolumeRequest.mutable_parameters`: they take precedence.
+        let resources = overlaid(said.resources, changed);
+        let new = NewVolume { csi_name, filesystem: filesystem.name.clone(), capacity, source, resources };
+        let volume = self.provisioner.create_volume(new).await?;
+        Ok(v1::CreateVolumeResponse { volume: Some(self.told(&volume)?) })
+    }
+
+    pub(super) async fn delete_volume(
+        self: Arc<Self>,
+        request: v1::DeleteVolumeRequest,
+    ) -> Result<v1::DeleteVolumeResponse, RpcError> {
+        let id = check::volume_id("volume_id", &request.volume_id)?;
+        check::secrets(request.secrets)?;
+        // CSI spec, "DeleteVolume": what does not exist is deleted.
+        let Some(id) = id else { return Ok(v1::DeleteVolumeResponse {}) };
+        let _guard = self.edge.claim(vec![Claim::Alone(Thing::Volume(id.clone()))])?;
+        if let Some(target) = self.mounts.targets(&id).into_iter().next() {
+            return Err(RpcError::Published { id, target });
+        }
+        self.provisioner.delete_volume(&id).await?;
+        Ok(v1::DeleteVolumeResponse {})
+    }
+
+    pub(super) async fn validate_volume_capabilities(
+        self: Arc<Self>,
+        request: v1::ValidateVolumeCapabilitiesRequest,
+    ) -> Result<v1::ValidateVolumeCapabilitiesResponse, RpcError> {
+        let id = check::volume_id("volume_id", &request.volume_id)?;
+        let capabilities = capability::all(&request.volume_capabilities);
+        let unsupported = match capabilities {
+            Ok(()) => None,
+            Err(CapabilityError::Unsupported(why)) => Some(why),
+            Err(CapabilityError::Malformed(why)) => return Err(why.into()),
+        };
+        let context = VolumeParameters::of_context("volume_context", &request.volume_context)?;
+        let said = VolumeParameters::of_volume("parameters", &request.parameters)?;
+        parameters::mutable_parameters("mutable_parameters", &request.mutable_parameters)?;
+        check::secrets(request.secrets)?;
+        let id = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
+        self.provisioner.volume(&id).await?;
+
+        let elsewhere = [("volume_context", context.root), ("parameters", said.root)]
+            .into_iter()
+            .find(|(_, root)| root.as_ref().is_some_and(|root| root != id.filesystem()))
+            .map(|(field, _)| {
+                InvalidField::new(format!("{field}[\"root\"]"), "names another root than the volume's")
+            });
+        Ok(match unsupported.or(elsewhere) {
+            Some(why) => v1::ValidateVolumeCapabilitiesResponse { confirmed: None, message: why.to_string() },
+            None => v1::ValidateVolumeCapabilitiesResponse {
+                confirmed: Some(Confirmed {
+                    volume_context: request.volume_context,
+                    volume_capabilities: request.volume_capabilities,
+                    parameters: request.parameters,
+                    mutable_parameters: request.mutable_parameters,
+                }),
+                message: String::new(),
+            },
+        })
+    }
+
+    pub(super) async fn expand_volume(
+        self: Arc<Self>,
+        request: v1::ControllerExpandVolumeRequest,
+    ) -> Result<v1::ControllerExpandVolumeResponse, RpcError> {
+        let id = check::volume_id("volume_id", &request.volume_id)?;
+        let range = check::required_capacity(request.capacity_range.as_ref())?;
+        if let Some(capability) = &request.volume_capability {
+            capability::access("volume_capability", capability).map_err(InvalidField::from)?;
+        }
+        check::secrets(request.secrets)?;
+        let id = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
+        let _guard = self.edge.claim(vec![
+            Claim::Shared(Thing::Volume(id.clone())),
+            Claim::Alone(Thing::VolumeRecord(id.clone())),
+        ])?;
+        let capacity_bytes = told_bytes(self.provisioner.expand(&id, range).await?);
+        Ok(v1::ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: false })
+    }
+
+    pub(super) async fn modify_volume(
+        self: Arc<Self>,
+        request: v1::ControllerModifyVolumeRequest,
+    ) -> Result<v1::ControllerModifyVolumeResponse, RpcError> {
+        let id = check::volume_id("volume_id", &request.volume_id)?;
+        if request.mutable_parameters.is_empty() {
+            return Err(InvalidField::new("mutable_parameters", "is missing").into());
+        }
+        let limits = parameters::mutable_parameters("mutable_parameters", &request.mutable_parameters)?;
+        check::secrets(request.secrets)?;
+        let id = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
+        let _guard = self.edge.claim(vec![
+            Claim::Shared(Thing::Volume(id.clone())),
+            Claim::Alone(Thing::VolumeRecord(id.clone())),
+        ])?;
+        self.provisioner.modify(&id, limits).await?;
+        Ok(v1::ControllerModifyVolumeResponse {})
+    }
+
+    /// The filesystem that a request names, or the default one.
+    pub(super) fn filesystem(
+        &self,
+        field: &str,
+        name: Option<&FilesystemName>,
+    ) -> Result<Filesystem, InvalidField> {
+        self.provisioner.filesystem(name).ok_or_else(|| match name {
+            Some(name) => {
+                let why = format!("is \"{name}\", which no --hostdir-root names");
+                InvalidField::new(format!("{field}[\"root\"]"), why)
+            }
+            None => InvalidField::new(format!("{field}[\"root\"]"), "is missing: this driver serves no root"),
+        })
+    }
+
+    /// A volume as CSI tells it.
+    pub(super) fn told(&self, volume: &Volume) -> Result<v1::Volume, RpcError> {
+        let filesystem = self
+            .provisioner
+            .filesystem(Some(volume.id.filesystem()))
+            .ok_or_else(|| FindError::NoSuchVolume(volume.id.clone()))?;
+        let context = [
+            (parameters::CLIENT, ClientKind::Hostdir.as_str().to_owned()),
+            (parameters::ROOT, filesystem.name.to_string()),
+        ];
+        Ok(v1::Volume {
+            capacity_bytes: told_bytes(volume.capacity_bytes),
+            volume_id: volume.id.to_string(),
+            volume_context: HashMap::from(context.map(|(key, value)| (key.to_owned(), value))),
+            content_source: volume.source.as_ref().map(told_source),
+            accessible_topology: topology::of_volume(filesystem.reach, &self.node),
+        })
+    }
+
+    /// The nodes on which a volume is published, as far as this driver knows: its own.
+    pub(super) fn published_nodes(&self, id: &VolumeId) -> Vec<String> {
+        if self.mounts.targets(id).is_empty() { Vec::new() } else { vec![self.node.to_string()] }
+    }
+}
+
+/// A source that is well-formed; its id may be none of ours.
+enum WantedSource {
+    Ours(Source),
+    Unknown { field: &'static str, thing: &'static str, id: String },
+}
+
+impl WantedSource {
+    fn existing(self) -> Result<Source, RpcError> {
+        match self {
+            Self::Ours(source) => Ok(source),
+            Self::Unknown { field, thing, id } => Err(check::not_found(field, thing, &id)),
+        }
+    }
+}
+
+fn content_source(source: Option<&v1::VolumeContentSource>) -> Result<Option<WantedSource>, InvalidField> {
+    const SNAPSHOT: &str = "volume_content_source.snapshot.snapshot_id";
+    const VOLUME: &str = "volume_content_source.volume.volume_id";
+    let Some(source) = source else { return Ok(None) };
+    Ok(Some(match &source.r#type {
+        None => {
+            return Err(InvalidField::new(
+                "volume_content_source.type",
+                "is missing: snapshot or volume must be set",
+            ));
+        }
+        Some(Type::Snapshot(SnapshotSource { snapshot_id })) => {
+            match check::snapshot_id(SNAPSHOT, snapshot_id)? {
+                Some(id) => WantedSource::Ours(Source::Snapshot(id)),
+                None => WantedSource::Unknown { field: SNAPSHOT, thing: "snapshot", id: snapshot_id.clone() },
+            }
+        }
+        Some(Type::Volume(VolumeSource { volume_id })) => match check::volume_id(VOLUME, volume_id)? {
+            Some(id) => WantedSource::Ours(Source::Volume(id)),
+            None => WantedSource::Unknown { field: VOLUME, thing: "volume", id: volume_id.clone() },
+        },
+    }))
+}
+
+fn told_source(source: &Source) -> v1::VolumeContentSource {
+    let kind = match source {
+        Source::Snapshot(id) => Type::Snapshot(SnapshotSource { snapshot_id: id.to_string() }),
+        Source::Volume(id) => Type::Volume(VolumeSource { volume_id: id.to_string() }),
+    };
+    v1::VolumeContentSource { r#type: Some(kind) }
+}
+
+/// Bytes as CSI tells them.
+pub(super) fn told_bytes(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,74 @@
+//! How is a volume published at a target, and taken away again?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::api::v1;
+use super::super::inflight::{Claim, Thing};
+use super::super::status::RpcError;
+use super::super::{capability, request as check};
+use super::Desk;
+use crate::config::field::InvalidField;
+use crate::config::parameters::{VolumeParameters, overlaid};
+use crate::mountpod::service::{MountService, PublishRequest};
+use crate::provision::Catalog;
+use crate::volume::{Access, ClientKind, CredentialsDigest, MountSpec, VolumeId, Writability};
+
+impl<C: Catalog, M: MountService> Desk<C, M> {
+    pub(super) async fn publish(
+        self: Arc<Self>,
+        request: v1::NodePublishVolumeRequest,
+    ) -> Result<v1::NodePublishVolumeResponse, RpcError> {
+        let id = check::volume_id("volume_id", &request.volume_id)?;
+        let target = check::target("target_path", &request.target_path)?;
+        let access = access(request.volume_capability.as_ref(), request.readonly)?;
+        check::no_publish_context(&request.publish_context)?;
+        // kubelet sends it only to drivers with STAGE_UNSTAGE_VOLUME.
+        check::unused_path("staging_target_path", &request.staging_target_path)?;
+        let context = VolumeParameters::of_context("volume_context", &request.volume_context)?;
+        let secrets = check::secrets(request.secrets)?;
+        let id = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
+        if context.root.as_ref().is_some_and(|root| root != id.filesystem()) {
+            let why = format!("names another root than volume_id, {id}");
+            return Err(InvalidField::new("volume_context[\"root\"]", why).into());
+        }
+        let _guard = self.edge.claim(vec![
+            Claim::Alone(Thing::Target(target.clone())),
+            Claim::Shared(Thing::Volume(id.clone())),
+        ])?;
+        let volume = self.catalog.volume(&id).await?;
+        let spec = MountSpec {
+            client: context.client.unwrap_or(ClientKind::Hostdir),
+            filesystem: id.filesystem().clone(),
+            subdirectory: id.name().to_owned(),
+            options: BTreeMap::new(),
+            credentials: CredentialsDigest::of(&secrets, &self.node.key),
+        };
+        // The record is newer than the context, which was written once, when the volume was made.
+        let resources = overlaid(context.resources, volume.resources);
+        self.mounts.publish(PublishRequest { volume: id, target, spec, access, resources, secrets }).await?;
+        Ok(v1::NodePublishVolumeResponse {})
+    }
+
+    pub(super) async fn unpublish(
+        self: Arc<Self>,
+        request: v1::NodeUnpublishVolumeRequest,
+    ) -> Result<v1::NodeUnpublishVolumeResponse, RpcError> {
+        let id = check::volume_id("volume_id", &request.volume_id)?;
+        let target = check::target("target_path", &request.target_path)?;
+        let id: VolumeId = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
+        // The volume itself may be gone, and its root may be served no more: the mount must go all the same.
+        let _guard = self.edge.claim(vec![
+            Claim::Alone(Thing::Target(target.clone())),
+            Claim::Shared(Thing::Volume(id.clone())),
+        ])?;
+        self.mounts.unpublish(&id, &target).await?;
+        Ok(v1::NodeUnpublishVolumeResponse {})
+    }
+}
+
+fn access(capability: Option<&v1::VolumeCapability>, readonly: bool) -> Result<Access, InvalidField> {
+    let capability = capability.ok_or_else(|| InvalidField::new("volume_capability", "is missing"))?;
+    let access = capability::access("volume_capability", capability)?;
+    Ok(if readonly { Access { writability: Writability::ReadOnly, ..access } } else { access })
+}

@@ -1,0 +1,246 @@
+//! Which gRPC code does an error get?
+//!
+//! The only file that names codes. Who reads them: external-provisioner and external-snapshotter take CANCELLED,
+//! DEADLINE_EXCEEDED, UNAVAILABLE, RESOURCE_EXHAUSTED and ABORTED for "may still be running" and call again before they
+//! do anything else; kubelet takes the same codes for "may have been mounted", and any other for "nothing is left".
+
+use std::error::Error;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+use super::inflight::Busy;
+use crate::config::capacity::UnsupportedRange;
+use crate::config::field::InvalidField;
+use crate::mountpod::plan::Refusal;
+use crate::mountpod::service::MountError;
+use crate::provision::{
+    ChangeError, CopyError, CreateSnapshotError, CreateVolumeError, DeleteError, FindError, Full, StoreError,
+};
+use crate::volume::{TargetPath, VolumeId};
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RpcError {
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    #[error(transparent)]
+    Range(#[from] UnsupportedRange),
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    #[error("{field}: there is no such {thing} as {id}")]
+    NotFound { field: &'static str, thing: &'static str, id: String },
+    #[error("volume {id} is published at {target} on this node; unpublish it first")]
+    Published { id: VolumeId, target: TargetPath },
+    #[error("starting_token {token} is none that this driver gave out; begin again without one")]
+    Token { token: String },
+    #[error("accessibility_requirements: {why}")]
+    Topology { why: String },
+    #[error("the driver can't work: {why}")]
+    NotHealthy { why: String },
+    #[error("{method} is not offered by this driver")]
+    NotOffered { method: &'static str },
+    #[error("not done within {} s; it goes on, ask again", limit.as_secs())]
+    Deadline { limit: Duration },
+    #[error("the call was given up, because of a mistake in this driver; see its log")]
+    Panicked,
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error(transparent)]
+    CreateVolume(#[from] CreateVolumeError),
+    #[error(transparent)]
+    CreateSnapshot(#[from] CreateSnapshotError),
+    #[error(transparent)]
+    Delete(#[from] DeleteError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error(transparent)]
+    Find(#[from] FindError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl RpcError {
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::Range(_) => Code::OutOfRange,
+            // CSI spec, "ListVolumes Errors": ABORTED is also the code of a bad token.
+            Self::Busy(_) | Self::Token { .. } => Code::Aborted,
+            Self::NotFound { .. } => Code::NotFound,
+            Self::Published { .. } | Self::NotHealthy { .. } => Code::FailedPrecondition,
+            Self::Topology { .. } => Code::ResourceExhausted,
+            Self::NotOffered { .. } => Code::Unimplemented,
+            Self::Deadline { .. } => Code::DeadlineExceeded,
+            Self::Panicked => Code::Internal,
+            Self::Mount(error) => mount(error),
+            Self::CreateVolume(error) => create_volume(error),
+            Self::CreateSnapshot(error) => create_snapshot(error),
+            Self::Delete(error) => delete(error),
+            Self::Change(error) => change(error),
+            Self::Find(error) => find(error),
+            Self::Store(error) => store(error),
+        }
+    }
+
+    /// The error and all that caused it, in one line.
+    pub(super) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl From<&RpcError> for Status {
+    fn from(error: &RpcError) -> Self {
+        Self::new(error.code(), error.chain())
+    }
+}
+
+fn mount(error: &MountError) -> Code {
+    match error {
+        MountError::Refused(Refusal::InUse { .. }) => Code::FailedPrecondition,
+        MountError::Refused(Refusal::BoundOtherwise { .. }) => Code::AlreadyExists,
+        MountError::Target { .. } => Code::InvalidArgument,
+        MountError::NoSuchVolume { .. } | MountError::NotMounted { .. } => Code::NotFound,
+        MountError::TimedOut { .. } => Code::DeadlineExceeded,
+        // The engine has taken everything back by then, so kubelet need not call unpublish.
+        MountError::Refused(Refusal::PodFails { .. })
+        | MountError::ClientFailed { .. }
+        | MountError::Failed { .. } => Code::Internal,
+    }
+}
+
+fn create_volume(error: &CreateVolumeError) -> Code {
+    match error {
+        CreateVolumeError::Exists { .. } | CreateVolumeError::Foreign { .. } => Code::AlreadyExists,
+        CreateVolumeError::NoSuchFilesystem(_) => Code::InvalidArgument,
+        CreateVolumeError::NoSuchSource(_) => Code::NotFound,
+        CreateVolumeError::Range(_) => Code::OutOfRange,
+        CreateVolumeError::Copy(error) => copy(error),
+        CreateVolumeError::Store(error) => store(error),
+    }
+}
+
+fn create_snapshot(error: &CreateSnapshotError) -> Code {
+    match error {
+        CreateSnapshotError::Exists { .. } => Code::AlreadyExists,
+        CreateSnapshotError::NoSuchVolume(_) => Code::NotFound,
+        CreateSnapshotError::Copy { source, .. } => copy(source),
+        CreateSnapshotError::Store(error) => store(error),
+    }
+}
+
+fn copy(error: &CopyError) -> Code {
+    match error {
+        CopyError::MountInside { .. } => Code::FailedPrecondition,
+        // Nothing goes on any more, so none of the "may still be running" codes.
+        CopyError::Stopped => Code::Internal,
+        CopyError::Store(error) => store(error),
+    }
+}
+
+fn delete(error: &DeleteError) -> Code {
+    match error {
+        DeleteError::MountInside { .. } => Code::FailedPrecondition,
+        DeleteError::Stopped => Code::Unavailable,
+        DeleteError::Store(error) => store(error),
+    }
+}
+
+fn change(error: &ChangeError) -> Code {
+    match error {
+        ChangeError::NoSuchVolume(_) => Code::NotFound,
+        ChangeError::Range(_) => Code::OutOfRange,
+        ChangeError::Store(error) => store(error),
+    }
+}
+
+fn find(error: &FindError) -> Code {
+    match error {
+        FindError::NoSuchVolume(_) | FindError::NoSuchSnapshot(_) => Code::NotFound,
+        FindError::Store(error) => store(error),
+    }
+}
+
+fn store(error: &StoreError) -> Code {
+    match error.full() {
+        // CSI gives a full disk this code, although callers take it for "may still be running" (design, "Errors").
+        Full::Yes => Code::ResourceExhausted,
+        Full::No => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::io;
+
+    use super::*;
+
+    fn code(error: impl Into<RpcError>) -> Code {
+        error.into().code()
+    }
+
+    fn full() -> StoreError {
+        StoreError::new("writing", io::Error::from(io::ErrorKind::StorageFull))
+    }
+
+    fn broken() -> StoreError {
+        StoreError::new("writing", io::Error::from_raw_os_error(5))
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_wherever_it_happens() {
+        let id: VolumeId = "main#a".parse().unwrap();
+        assert_eq!(code(full()), Code::ResourceExhausted);
+        assert_eq!(code(CreateVolumeError::Copy(CopyError::Store(full()))), Code::ResourceExhausted);
+        assert_eq!(code(CreateVolumeError::Store(full())), Code::ResourceExhausted);
+        assert_eq!(code(CreateSnapshotError::Copy { id, source: full().into() }), Code::ResourceExhausted);
+        for error in
+            [code(broken()), code(CreateVolumeError::Store(broken())), code(DeleteError::Store(broken()))]
+        {
+            assert_eq!(error, Code::Internal);
+        }
+    }
+
+    #[test]
+    fn a_creation_that_has_ended_never_looks_as_if_it_went_on() {
+        let ended = [
+            CreateVolumeError::Copy(CopyError::Stopped),
+            CreateVolumeError::Store(broken()),
+            CreateVolumeError::NoSuchSource(crate::provision::Source::Volume("main#a".parse().unwrap())),
+        ];
+        for error in ended {
+            let code = code(error);
+            let may_run = [Code::Cancelled, Code::DeadlineExceeded, Code::Unavailable, Code::Aborted];
+            assert!(!may_run.contains(&code), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_target_and_another_readonly_have_the_codes_of_the_csi_table() {
+        let other: TargetPath = "/t".parse().unwrap();
+        let in_use = Refusal::InUse { other: other.clone() };
+        assert_eq!(code(MountError::from(in_use)), Code::FailedPrecondition);
+        let writability = crate::volume::Writability::ReadOnly;
+        let otherwise = Refusal::BoundOtherwise { target: other, writability };
+        assert_eq!(code(MountError::from(otherwise)), Code::AlreadyExists);
+    }
+
+    #[test]
+    fn a_message_tells_the_whole_chain_once() {
+        let error = RpcError::from(CreateVolumeError::Copy(CopyError::Store(broken())));
+        let message = Status::from(&error).message().to_owned();
+        assert_eq!(
+            message,
+            "the volume could not be filled from its source: writing failed: Input/output error (os error 5)"
+        );
+    }
+}

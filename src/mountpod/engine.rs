@@ -1,0 +1,425 @@
+//! How is a plan carried out?
+//!
+//! Look, decide, carry out, until the goal is reached; the engine itself chooses nothing. Under the session's lock facts
+//! are read and quick steps are done; the lock is given up before a slow step, and facts are read anew after it.
+//!
+//! # Being stopped
+//! A future of the engine may be dropped at any await: the caller went away, the driver is shutting down, or was killed.
+//! What was done by then stays done, and a later publish, unpublish or reconcile goes on from there, because nothing
+//! but facts decides what is next. Locks, wanted targets and the right to move the session are guards and go with the
+//! future. What [`Effects::carry_out`] owes to this: a step dropped half-way leaves facts that say so.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{Instrument, info, info_span, warn};
+
+use super::decide::decide;
+use super::effects::{EffectError, Effects};
+use super::facts::{ConnectionFact, Facts, Timestamp};
+use super::locks::{Rooms, SessionRoom};
+use super::plan::{Goal, Limits, PlannedStep, Refusal, Step, Verdict};
+use super::service::MountError;
+use crate::retry::Waits;
+use crate::volume::{SessionId, TargetPath};
+
+/// The first wait before looking again at facts that were stale.
+const LOOK_AGAIN_FIRST: Duration = Duration::from_millis(10);
+/// The longest such wait: a watch that lags is seldom behind for longer.
+const LOOK_AGAIN_LONGEST: Duration = Duration::from_secs(1);
+/// Undoing a failed publish must end before the caller's own deadline has long passed: the kubelet waits 2 minutes.
+const UNDO_LIMIT: Duration = Duration::from_secs(20);
+/// Sessions reconciled at the same time: enough to hide waiting, few enough not to flood the API after a restart.
+const RECONCILED_AT_ONCE: usize = 8;
+
+/// Carries out what `decide` says.
+#[derive(Debug)]
+pub struct Engine<E> {
+    effects: E,
+    limits: Limits,
+    sessions: Rooms<SessionId, SessionRoom>,
+    /// One publish or unpublish per target at a time, so that undoing one never takes away what another has made.
+    targets: Rooms<TargetPath, Mutex<()>>,
+}
+
+/// Why a goal was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The rules forbid it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Not done in time; what was done stays, and the goal may be tried again.
+    #[error("{goal} was not done within {limit_s:.1} s: {state}")]
+    TimedOut {
+        /// The goal.
+        goal: String,
+        /// Seconds.
+        limit_s: f64,
+        /// The last step and how far it was.
+        state: String,
+    },
+    /// The client says that it can't serve.
+    #[error("the volume's client can't serve: {why}")]
+    ClientFailed {
+        /// Its last words, secrets removed.
+        why: String,
+    },
+    /// An effect failed.
+    #[error("{goal} failed at: {step}")]
+    Failed {
+        /// The goal.
+        goal: String,
+        /// The step.
+        step: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A publish failed, but the target was mounted before, perhaps for a workload that runs: that mount is left alone,
+    /// and the publish may be tried again.
+    #[error("{failure}; the target stays mounted as it was before")]
+    StillMounted {
+        /// Why the publish failed.
+        failure: Box<EngineError>,
+    },
+    /// A publish failed, and undoing it did too: something of it may be left, so it must be tried again or unpublished.
+    #[error("{failure}; undoing it failed as well")]
+    NotUndone {
+        /// Why the publish failed.
+        failure: Box<EngineError>,
+        /// Why it could not be undone.
+        #[source]
+        source: Box<EngineError>,
+    },
+}
+
+/// What a look at all sessions came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// When to look again, although nothing changes: the earliest planned end of a mount pod.
+    pub look_again_at: Option<Timestamp>,
+    /// Sessions that could not be reconciled; each is in the log with its reason.
+    pub failed: usize,
+}
+
+/// How one look, decision and carrying-out ended.
+enum Round {
+    Reached(Option<Timestamp>),
+    LookAgain,
+    /// The facts were stale, or an outcome is unknown.
+    LookAgainLater,
+}
+
+/// One goal on its way.
+struct Run<'a> {
+    session: &'a SessionId,
+    room: &'a SessionRoom,
+    goal: Goal,
+    /// What is being done, for people.
+    doing: String,
+    /// Was the goal's target bound when this run first looked?
+    was_bound: Option<bool>,
+    waits: Waits,
+}
+
+impl<E: Effects> Engine<E> {
+    /// An engine over these effects.
+    #[must_use]
+    pub fn new(effects: E, limits: Limits) -> Self {
+        Self { effects, limits, sessions: Rooms::default(), targets: Rooms::default() }
+    }
+
+    /// What the engine acts through.
+    pub fn effects(&self) -> &E {
+        &self.effects
+    }
+
+    /// Reaches a goal of a session. The answer is the moment at which the session is to be reconciled again although
+    /// nothing changes, if there is one.
+    ///
+    /// A publish and an unpublish of the same target follow each other, in the order in which they came.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. After a publish ended with a [final](EngineError::is_final) one, its ref, its bind and a pod
+    /// that only it used are gone again; a target that was mounted before and is refused now stays as it was.
+    pub async fn achieve(
+        &self,
+        session: &SessionId,
+        goal: Goal,
+        deadline: Instant,
+    ) -> Result<Option<Timestamp>, EngineError> {
+        let span = info_span!("achieve", %session, %goal);
+        let work = async {
+            match &goal {
+                Goal::Reconcile => self.pursue(session, goal, deadline).await.1,
+                Goal::Publish { target, .. } | Goal::Unpublish { target } => {
+                    let target = target.clone();
+                    self.in_turn(session, goal, &target, deadline).await
+                }
+            }
+        };
+        work.instrument(span).await
+    }
+
+    /// Reconciles every session that there is, a few at a time.
+    ///
+    /// # Errors
+    /// When the sessions can't be listed, or `deadline` passes: the rest is left for the next time.
+    pub async fn reconcile_all(self: &Arc<Self>, deadline: Instant) -> Result<Sweep, EngineError> {
+        let listed = timeout_at(deadline, self.effects.sessions()).await;
+        let listed = listed.map_err(|_| timed_out("reconcile", Duration::ZERO, "listing the sessions"))?;
+        let sessions = listed.map_err(|e| failed("reconcile".to_owned(), "list the sessions", e))?;
+        let (slots, mut tasks) = (Arc::new(Semaphore::new(RECONCILED_AT_ONCE)), JoinSet::new());
+        for session in sessions {
+            let (engine, slots) = (Arc::clone(self), Arc::clone(&slots));
+            tasks.spawn(async move {
+                let _slot = slots.acquire().await;
+                engine.achieve(&session, Goal::Reconcile, deadline).await.inspect_err(|error| {
+                    warn!(%session, error = error as &dyn std::error::Error, "the session could not be reconciled");
+                })
+            });
+        }
+        let mut sweep = Sweep::default();
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok(Ok(moment)) => {
+                    sweep.look_again_at = [sweep.look_again_at, moment].into_iter().flatten().min();
+                }
+                Ok(Err(_)) | Err(_) => sweep.failed += 1,
+            }
+        }
+        Ok(sweep)
+    }
+
+    async fn in_turn(
+        &self,
+        session: &SessionId,
+        goal: Goal,
+        target: &TargetPath,
+        deadline: Instant,
+    ) -> Result<Option<Timestamp>, EngineError> {
+        let (asked, turns) = (Instant::now(), self.targets.enter(target));
+        let waited = timeout_at(deadline, turns.lock()).await;
+        let _turn = waited.map_err(|_| {
+            timed_out(&goal, asked.elapsed(), "another publish or unpublish of the target goes on")
+        })?;
+        let publishes = matches!(goal, Goal::Publish { .. });
+        match self.pursue(session, goal, deadline).await {
+            (was_bound, Err(failure)) if publishes && failure.is_final() => {
+                if was_bound {
+                    Err(failure.beside_a_mount())
+                } else {
+                    Err(self.undo(session, target, failure).await)
+                }
+            }
+            (_, result) => result,
+        }
+    }
+
+    /// Takes back what a failed publish has left: the kubelet will not call unpublish after a final error.
+    async fn undo(&self, session: &SessionId, target: &TargetPath, failure: EngineError) -> EngineError {
+        warn!(error = &failure as &dyn std::error::Error, "the publish failed and is undone");
+        let goal = Goal::Unpublish { target: target.clone() };
+        match self.pursue(session, goal, Instant::now() + UNDO_LIMIT).await.1 {
+            Ok(_) => failure,
+            Err(source) => EngineError::NotUndone { failure: Box::new(failure), source: Box::new(source) },
+        }
+    }
+
+    /// Reaches a goal or fails; the flag says whether the goal's target was bound before.
+    async fn pursue(
+        &self,
+        session: &SessionId,
+        goal: Goal,
+        deadline: Instant,
+    ) -> (bool, Result<Option<Timestamp>, EngineError>) {
+        let (begun, room) = (Instant::now(), self.sessions.enter(session));
+        let _wanted = match &goal {
+            Goal::Publish { target, .. } => Some(room.want(target)),
+            Goal::Unpublish { .. } | Goal::Reconcile => None,
+        };
+        let mut run = Run {
+            session,
+            room: &room,
+            goal,
+            doing: "waiting for another task of the session".to_owned(),
+            was_bound: None,
+            waits: Waits::steady(LOOK_AGAIN_FIRST, LOOK_AGAIN_LONGEST),
+        };
+        let result = match timeout_at(deadline, self.rounds(&mut run)).await {
+            Ok(result) => result,
+            Err(_) => Err(timed_out(&run.goal, begun.elapsed(), &run.doing)),
+        };
+        (run.was_bound == Some(true), result)
+    }
+
+    async fn rounds(&self, run: &mut Run<'_>) -> Result<Option<Timestamp>, EngineError> {
+        loop {
+            match self.round(run).await? {
+                Round::Reached(moment) => return Ok(moment),
+                Round::LookAgain => run.waits.start_over(),
+                Round::LookAgainLater => sleep(run.waits.next_wait()).await,
+            }
+        }
+    }
+
+    async fn round(&self, run: &mut Run<'_>) -> Result<Round, EngineError> {
+        let lock = run.room.lock.lock().await;
+        let facts = match self.look(run).await {
+            Ok(facts) => facts,
+            Err(error) => return run.after(error),
+        };
+        let plan = decide(&facts, &run.goal, &self.limits);
+        if let Verdict::Refused(refusal) = plan.verdict {
+            return Err(refusal.into());
+        }
+        for PlannedStep { step, reason } in &plan.steps {
+            run.doing = format!("{step} ({reason})");
+            info!(%step, reason, "carry out");
+            if step.is_slow() {
+                return self.slow(run, step, lock).await;
+            }
+            let outcome = self.effects.carry_out(run.session, step).await;
+            run.note_attempt(step, &outcome);
+            if let Err(error) = outcome {
+                return run.after(error);
+            }
+        }
+        match plan.verdict {
+            Verdict::Reached => Ok(Round::Reached(plan.look_again_at)),
+            Verdict::LookAgain | Verdict::Refused(_) => Ok(Round::LookAgain),
+        }
+    }
+
+    /// The facts, with what only this process knows: publishes in flight, and a closing that has been decided.
+    async fn look(&self, run: &mut Run<'_>) -> Result<Facts, EffectError> {
+        let mut facts = self.effects.observe(run.session).await?;
+        facts.wanted = run.room.wanted();
+        if run.room.is_closing() && facts.connection != ConnectionFact::None {
+            facts.connection = ConnectionFact::Closing;
+        }
+        if let Goal::Publish { target, .. } = &run.goal
+            && run.was_bound.is_none()
+        {
+            run.was_bound = Some(facts.bound.iter().any(|bound| bound.target == *target));
+        }
+        Ok(facts)
+    }
+
+    /// A step that takes its time: others may work on the session meanwhile, but nobody else moves it.
+    async fn slow(
+        &self,
+        run: &mut Run<'_>,
+        step: &Step,
+        lock: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<Round, EngineError> {
+        let mover = if step.moves_session() {
+            let Some(mover) = run.room.try_move(matches!(step, Step::CloseSession { .. })) else {
+                drop(lock);
+                run.room.until_moved().await;
+                return Ok(Round::LookAgain);
+            };
+            Some(mover)
+        } else {
+            None
+        };
+        drop(lock);
+        if matches!(step, Step::AwaitClosed { .. }) {
+            run.room.until_moved().await;
+        }
+        let outcome = self.effects.carry_out(run.session, step).await;
+        drop(mover);
+        match outcome {
+            Ok(()) => Ok(Round::LookAgain),
+            Err(error) => run.after(error),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// A pod may have been created unless the effect surely did not happen.
+    fn note_attempt(&mut self, step: &Step, outcome: &Result<(), EffectError>) {
+        let created = matches!(outcome, Ok(()) | Err(EffectError::Unknown { .. }));
+        if let (Step::CreatePod { .. }, Goal::Publish { attempts, .. }, true) =
+            (step, &mut self.goal, created)
+        {
+            *attempts += 1;
+        }
+    }
+
+    fn after(&self, error: EffectError) -> Result<Round, EngineError> {
+        match error {
+            EffectError::Stale { .. } | EffectError::Unknown { .. } => {
+                info!(error = &error as &dyn std::error::Error, "look again");
+                Ok(Round::LookAgainLater)
+            }
+            EffectError::TimedOut { what, limit_s, state } => Err(EngineError::TimedOut {
+                goal: self.goal.to_string(),
+                limit_s,
+                state: format!("{what}: {state}"),
+            }),
+            EffectError::ClientFailed { why } => Err(EngineError::ClientFailed { why }),
+            EffectError::Failed { what, source } => {
+                Err(EngineError::Failed { goal: self.goal.to_string(), step: what, source })
+            }
+        }
+    }
+}
+
+impl EngineError {
+    /// Is nothing more to be expected of the same attempt? A publish that ends so must leave nothing behind.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::StillMounted { .. } | Self::NotUndone { .. } => false,
+            Self::Refused(_) | Self::ClientFailed { .. } | Self::Failed { .. } => true,
+        }
+    }
+
+    /// What a final failure amounts to when the target was mounted before. A refusal of what was asked for stays one;
+    /// otherwise the caller must go on trying or unpublish, since there is something to unpublish.
+    fn beside_a_mount(self) -> Self {
+        match self {
+            Self::Refused(Refusal::InUse { .. } | Refusal::BoundOtherwise { .. }) => self,
+            failure => Self::StillMounted { failure: Box::new(failure) },
+        }
+    }
+}
+
+impl From<EngineError> for MountError {
+    /// A `MountError` that an effect gave as the source of its failure (a target that can't be used, a volume that does
+    /// not exist) comes out again as it was.
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Refused(refusal) => Self::Refused(refusal),
+            EngineError::TimedOut { goal, limit_s, state } => Self::TimedOut { what: goal, limit_s, state },
+            EngineError::ClientFailed { why } => Self::ClientFailed { why },
+            EngineError::Failed { goal, step, source } => match source.downcast::<MountError>() {
+                Ok(known) => *known,
+                Err(source) => Self::Failed { what: format!("{goal}: {step}"), source },
+            },
+            EngineError::StillMounted { .. } => Self::TimedOut {
+                what: "publishing again what is mounted already".to_owned(),
+                limit_s: 0.0,
+                state: error.to_string(),
+            },
+            EngineError::NotUndone { failure, source } => Self::TimedOut {
+                what: "undoing the failed publish".to_owned(),
+                limit_s: UNDO_LIMIT.as_secs_f64(),
+                state: format!("{failure}; {source}"),
+            },
+        }
+    }
+}
+
+fn timed_out(goal: &(impl fmt::Display + ?Sized), limit: Duration, state: &str) -> EngineError {
+    EngineError::TimedOut { goal: goal.to_string(), limit_s: limit.as_secs_f64(), state: state.to_owned() }
+}
+
+fn failed(goal: String, step: &str, error: EffectError) -> EngineError {
+    EngineError::Failed { goal, step: step.to_owned(), source: Box::new(error) }
+}

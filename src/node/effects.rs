@@ -1,0 +1,243 @@
+//! How are the engine's steps carried out on this node?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::config::NodeConfig;
+use super::links::Links;
+use super::outcome::failed;
+use crate::mountpod::effects::{EffectError, Effects};
+use crate::mountpod::facts::Facts;
+use crate::mountpod::plan::Step;
+use crate::mountpod::pod::{ServedVolume, served_volume, session_of};
+use crate::mounts::cache::MountCache;
+use crate::mounts::helper::Helpers;
+use crate::mounts::table::MountTable;
+use crate::mounts::watch::MountWatch;
+use crate::runtime::MountPods;
+use crate::session::link::Surroundings;
+use crate::session::open::harmful_settings;
+use crate::session::record::SessionRecord;
+use crate::session::sessions::Sessions;
+use crate::session::state_dir::StateDir;
+use crate::volume::{Secrets, SessionId};
+
+/// What a session's client is started with: remembered from the publish, because credentials stand nowhere else.
+#[derive(Debug, Clone)]
+pub(super) struct Launch {
+    pub(super) served: ServedVolume,
+    pub(super) secrets: Secrets,
+}
+
+/// The effects of the engine on this node.
+#[derive(Debug)]
+pub struct NodeEffects<R> {
+    pub(super) runtime: Arc<R>,
+    pub(super) config: NodeConfig,
+    pub(super) state_dir: Arc<StateDir>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) mounts: Arc<MountCache>,
+    pub(super) links: Links,
+    pub(super) helpers: Helpers,
+    launches: Mutex<BTreeMap<SessionId, Arc<Launch>>>,
+    changes: watch::Receiver<u64>,
+    _mount_watch: AbortOnDropHandle<()>,
+}
+
+/// Why the node's part could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {what}")]
+pub struct StartError {
+    what: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+impl<R: MountPods> NodeEffects<R> {
+    /// Takes up the sessions in the configured directory where an earlier driver left them; `shutdown` ends its tasks.
+    ///
+    /// # Errors
+    /// When the directory or the mount table can't be used.
+    pub fn start(runtime: Arc<R>, config: NodeConfig, shutdown: &CancellationToken) -> Result<Self, StartError> {
+        let cant = |what| move |source| StartError { what, source };
+        for setting in harmful_settings() {
+            tracing::warn!(
+                setting,
+                "the kernel aborts FUSE connections whose client is slow: while a client is replaced, volumes may fail \
+                 with ECONNABORTED; set it to 0"
+            );
+        }
+        let state_dir = StateDir::create(&config.directory).map_err(cant("create the engine's directory"))?;
+        let mounts = MountCache::new().map_err(cant("read the mount table"))?;
+        let watch = MountWatch::new().map_err(cant("watch the mount table"))?;
+        let (changed, changes) = watch::channel(0);
+        let (mounts_changed, mount_changes) = watch::channel(0);
+        let links = Links::new(Surroundings {
+            mounts: mount_changes,
+            changes: changed.clone(),
+            shutdown: shutdown.clone(),
+        });
+        let mount_watch = tokio::spawn(tell_of_mounts(watch, mounts_changed, changed, shutdown.clone()));
+        Ok(Self {
+            helpers: Helpers::new(config.helper_program.clone(), shutdown.clone()),
+            runtime,
+            config,
+            state_dir: Arc::new(state_dir),
+            sessions: Arc::default(),
+            mounts: Arc::new(mounts),
+            links,
+            launches: Mutex::default(),
+            changes,
+            _mount_watch: AbortOnDropHandle::new(mount_watch),
+        })
+    }
+
+    /// Changes with every link and with the mount table.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    fn launches(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Launch>>> {
+        self.launches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what a session is started with, for as long as the answer or the session lives.
+    pub(super) fn remember(&self, session: &SessionId, launch: Launch) -> Arc<Launch> {
+        let launch = Arc::new(launch);
+        self.launches().insert(session.clone(), Arc::clone(&launch));
+        launch
+    }
+
+    /// What a session is started with: from a publish, or from what is written down of it.
+    pub(super) fn launch_of(&self, session: &SessionId) -> Result<Arc<Launch>, EffectError> {
+        if let Some(launch) = self.launches().get(session) {
+            return Ok(Arc::clone(launch));
+        }
+        let served = self.written_down(session)?.ok_or_else(|| {
+            let nothing = io::Error::other("neither a mount pod nor a record says what the session serves");
+            failed(format!("find out what session {session} serves"), nothing)
+        })?;
+        Ok(Arc::new(Launch { served, secrets: Secrets::default() }))
+    }
+
+    fn written_down(&self, session: &SessionId) -> Result<Option<ServedVolume>, EffectError> {
+        let pods = self.runtime.list();
+        let mut of_session = pods.iter().filter(|pod| session_of(&pod.record).is_ok_and(|id| id == *session));
+        if let Some(served) = of_session.find_map(|pod| served_volume(&pod.record).ok()) {
+            return Ok(Some(served));
+        }
+        let record = SessionRecord::read(&self.state_dir, session);
+        Ok(record.map_err(|error| failed("read the session's record", error))?.map(|record| record.served))
+    }
+
+    /// The mount table as it is now.
+    pub(super) async fn table(&self) -> Result<Arc<MountTable>, EffectError> {
+        let mounts = Arc::clone(&self.mounts);
+        blocking("read the mount table", move || mounts.table()).await
+    }
+
+    /// Lets go of connections that have ended and whose mount is gone.
+    fn let_go_of_ended(&self, table: &MountTable) {
+        for session in self.sessions.names() {
+            let mounted = !table.stack_at(&self.state_dir.mount_point(&session)).is_empty();
+            if !mounted && self.sessions.get(&session).is_some_and(|held| !held.is_alive()) {
+                self.sessions.let_go(&session);
+            }
+        }
+    }
+
+    async fn all_sessions(&self) -> Result<BTreeSet<SessionId>, EffectError> {
+        let pods = self.runtime.list();
+        let table = self.table().await?;
+        let mut all: BTreeSet<_> = pods.iter().filter_map(|pod| session_of(&pod.record).ok()).collect();
+        all.extend(table.iter().filter_map(|mount| self.state_dir.session_of(mount)));
+        all.extend(self.sessions.names());
+        Ok(all)
+    }
+
+    /// Forgets what belongs to sessions that are no more: their directories, and what they were started with.
+    pub(super) async fn sweep(&self) -> Result<(), EffectError> {
+        let state_dir = Arc::clone(&self.state_dir);
+        let recorded = blocking("list the sessions", move || state_dir.recorded()).await?;
+        self.let_go_of_ended(&*self.table().await?);
+        let alive = self.all_sessions().await?;
+        self.launches().retain(|session, launch| Arc::strong_count(launch) > 1 || alive.contains(session));
+        for session in recorded.into_iter().filter(|session| !alive.contains(session)) {
+            let (state_dir, sessions) = (Arc::clone(&self.state_dir), Arc::clone(&self.sessions));
+            let swept = blocking("remove a session's directory", move || {
+                if sessions.is_unknown(&session) { state_dir.remove_session(&session) } else { Ok(()) }
+            });
+            if let Err(error) = swept.await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the directory of an ended session stays");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: MountPods> Effects for NodeEffects<R> {
+    async fn observe(&self, session: &SessionId) -> Result<Facts, EffectError> {
+        self.look_at(session).await
+    }
+
+    async fn carry_out(&self, session: &SessionId, step: &Step) -> Result<(), EffectError> {
+        match step {
+            Step::CreatePod { generation, refs } => self.create_pod(session, *generation, refs).await,
+            Step::AddRef { pod, target, exclusivity } => self.add_ref(pod, target, *exclusivity).await,
+            Step::DropRef { pod, target, delete_after } => self.drop_ref(pod, target, *delete_after).await,
+            Step::DeletePod { pod, resource_version } => self.delete_pod(pod, resource_version).await,
+            Step::OpenSession => self.open_session(session).await,
+            Step::Adopt { pod } => self.adopt(session, pod).await,
+            Step::AwaitAgent { pod, limit } => self.await_agent(pod, *limit).await,
+            Step::Offer { pod, limit } => self.offer(session, pod, *limit).await,
+            Step::Release { pod, limit } => self.release(session, pod, *limit).await,
+            Step::AwaitServing { pod, limit } => self.await_serving(session, pod, *limit).await,
+            Step::Bind { target, writability } => self.bind(session, target, *writability).await,
+            Step::Unbind { target } => self.unbind(session, target).await,
+            Step::CloseSession { limit } => self.close_session(session, *limit).await,
+            // The engine waits for its own task; a closing of an earlier driver ended with it.
+            Step::AwaitClosed { .. } => Ok(()),
+        }
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionId>, EffectError> {
+        self.links.follow(&*self.runtime, &self.runtime.list());
+        Ok(self.all_sessions().await?.into_iter().collect())
+    }
+}
+
+/// Runs what may block on a thread of its own; it goes on when the caller goes away.
+pub(super) async fn blocking<T, E>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, EffectError>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(|error| failed(what, error)),
+        Err(panic) => Err(failed(what, panic)),
+    }
+}
+
+/// Passes on that the mount table has changed: to the links, and to the reconciler.
+async fn tell_of_mounts(
+    watch: MountWatch,
+    mounts_changed: watch::Sender<u64>,
+    changed: watch::Sender<u64>,
+    shutdown: CancellationToken,
+) {
+    let tell = async {
+        while watch.changed().await.is_ok() {
+            mounts_changed.send_modify(|count| *count += 1);
+            changed.send_modify(|count| *count += 1);
+        }
+    };
+    shutdown.run_until_cancelled(tell).await;
+}

@@ -1,0 +1,71 @@
+//! How are the engine's steps on mount pods carried out?
+
+use kube::core::params::Preconditions;
+
+use super::effects::NodeEffects;
+use super::outcome::{failed, of_runtime, stale};
+use crate::mountpod::effects::EffectError;
+use crate::mountpod::facts::{Generation, PodId, ResourceVersion, Timestamp};
+use crate::mountpod::pod::new_pod;
+use crate::mountpod::refs::{DELETE_AFTER, Refs, ref_annotation_names, ref_annotations};
+use crate::runtime::{AnnotationPatch, MountPods, RuntimeError};
+use crate::volume::{Exclusivity, SessionId, TargetPath};
+
+impl<R: MountPods> NodeEffects<R> {
+    pub(super) async fn create_pod(
+        &self,
+        session: &SessionId,
+        generation: Generation,
+        refs: &Refs,
+    ) -> Result<(), EffectError> {
+        const WHAT: &str = "create the mount pod";
+        let launch = self.launch_of(session)?;
+        let pod = new_pod(&self.config.owner, session, generation, refs, &launch.served)
+            .map_err(|error| failed(WHAT, error))?;
+        self.runtime.create(pod).await.map_err(|error| of_runtime(WHAT, error))?;
+        self.links.follow(&*self.runtime, &self.runtime.list());
+        Ok(())
+    }
+
+    pub(super) async fn add_ref(
+        &self,
+        pod: &PodId,
+        target: &TargetPath,
+        exclusivity: Exclusivity,
+    ) -> Result<(), EffectError> {
+        const WHAT: &str = "add the ref";
+        // Both names first, so that a ref that was exclusive before isn't any more.
+        let mut patch: AnnotationPatch = ref_annotation_names(target).into_iter().map(|name| (name, None)).collect();
+        patch.extend(ref_annotations(target, exclusivity).into_iter().map(|(name, value)| (name, Some(value))));
+        patch.insert(DELETE_AFTER.to_owned(), None);
+        let patched = self.runtime.patch(&pod.name, &pod.uid, &patch).await;
+        let record = patched.map_err(|error| of_runtime(WHAT, error))?;
+        // The deletion came first: the ref would go with the pod.
+        if record.metadata.deletion_timestamp.is_some() { Err(stale(&*pod.name.0)) } else { Ok(()) }
+    }
+
+    pub(super) async fn drop_ref(
+        &self,
+        pod: &PodId,
+        target: &TargetPath,
+        delete_after: Option<Timestamp>,
+    ) -> Result<(), EffectError> {
+        let mut patch: AnnotationPatch = ref_annotation_names(target).into_iter().map(|name| (name, None)).collect();
+        if let Some(Timestamp(moment)) = delete_after {
+            patch.insert(DELETE_AFTER.to_owned(), Some(moment.to_string()));
+        }
+        match self.runtime.patch(&pod.name, &pod.uid, &patch).await {
+            Ok(_) | Err(RuntimeError::Gone(_)) => Ok(()),
+            Err(error) => Err(of_runtime("drop the ref", error)),
+        }
+    }
+
+    pub(super) async fn delete_pod(&self, pod: &PodId, version: &ResourceVersion) -> Result<(), EffectError> {
+        let preconditions =
+            Preconditions { uid: Some(pod.uid.0.clone()), resource_version: Some(version.0.clone()) };
+        match self.runtime.delete(&pod.name, &preconditions).await {
+            Ok(()) | Err(RuntimeError::Gone(_)) => Ok(()),
+            Err(error) => Err(of_runtime("delete the mount pod", error)),
+        }
+    }
+}

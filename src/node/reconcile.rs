@@ -1,0 +1,177 @@
+//! When is each session looked at again?
+//!
+//! One loop, fed by changes of pods, links and the mount table, and by moments that the engine names. It is
+//! level-triggered: a change only says "look", what is to be done follows from the facts. Each session is reconciled by
+//! a task of its own, so that one that waits holds up nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::effects::NodeEffects;
+use super::service::reconcile_one;
+use crate::mountpod::effects::Effects;
+use crate::mountpod::engine::{Engine, EngineError};
+use crate::mountpod::facts::Timestamp;
+use crate::retry::Waits;
+use crate::runtime::MountPods;
+use crate::volume::SessionId;
+
+/// Changes come in bursts (a publish alone makes several): they are looked at together.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// The first wait before a session that could not be reconciled is tried again.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+/// The longest such wait: somebody may have repaired what was wrong.
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
+/// Sessions reconciled at the same time; most of them only wait.
+const RECONCILED_AT_ONCE: usize = 64;
+
+type Ended = (SessionId, Result<Option<Timestamp>, EngineError>);
+
+/// Reconciles every session now and after each change, until the shutdown.
+pub(super) async fn keep_reconciled<R: MountPods>(
+    engine: Arc<Engine<NodeEffects<R>>>,
+    limit: Duration,
+    shutdown: CancellationToken,
+) {
+    let reconciler = Reconciler {
+        engine,
+        limit,
+        slots: Arc::new(Semaphore::new(RECONCILED_AT_ONCE)),
+        tasks: JoinSet::new(),
+        running: BTreeMap::new(),
+        due: BTreeMap::new(),
+        failing: BTreeMap::new(),
+    };
+    shutdown.run_until_cancelled(reconciler.run()).await;
+}
+
+/// Is a session to be looked at again when its task has ended?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    No,
+    Yes,
+}
+
+struct Reconciler<R> {
+    engine: Arc<Engine<NodeEffects<R>>>,
+    limit: Duration,
+    slots: Arc<Semaphore>,
+    tasks: JoinSet<Ended>,
+    running: BTreeMap<SessionId, Again>,
+    /// Sessions that are to be looked at although nothing changes.
+    due: BTreeMap<SessionId, Instant>,
+    failing: BTreeMap<SessionId, Waits>,
+}
+
+impl<R: MountPods> Reconciler<R> {
+    async fn run(mut self) {
+        let mut changes = self.engine.effects().changes();
+        let mut pods = self.engine.effects().runtime.changes();
+        self.look_at_all().await;
+        loop {
+            let next = self.due.values().min().copied();
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                changed = pods.changed() => if changed.is_err() { return },
+                Some(ended) = self.tasks.join_next() => {
+                    match ended {
+                        Ok(ended) => self.note(ended),
+                        Err(error) => tracing::error!(%error, "a reconcile broke off"),
+                    }
+                    continue;
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    self.look_at_due();
+                    continue;
+                }
+            }
+            sleep(DEBOUNCE).await;
+            changes.mark_unchanged();
+            pods.mark_unchanged();
+            self.look_at_all().await;
+        }
+    }
+
+    async fn look_at_all(&mut self) {
+        match self.engine.effects().sessions().await {
+            Ok(sessions) => {
+                let alive: BTreeSet<_> = sessions.iter().cloned().collect();
+                self.due.retain(|session, _| alive.contains(session));
+                self.failing.retain(|session, _| alive.contains(session));
+                for session in sessions {
+                    self.look_at(session);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the sessions can't be listed");
+            }
+        }
+        if let Err(error) = self.engine.effects().sweep().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what ended sessions left can't be swept");
+        }
+    }
+
+    fn look_at_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(session, _)| session.clone()).collect();
+        for session in due {
+            self.due.remove(&session);
+            self.look_at(session);
+        }
+    }
+
+    fn look_at(&mut self, session: SessionId) {
+        if let Some(again) = self.running.get_mut(&session) {
+            *again = Again::Yes;
+            return;
+        }
+        self.running.insert(session.clone(), Again::No);
+        let (engine, slots, limit) = (Arc::clone(&self.engine), Arc::clone(&self.slots), self.limit);
+        self.tasks.spawn(async move {
+            let _slot = slots.acquire().await;
+            let result = reconcile_one(&engine, &session, limit).await;
+            (session, result)
+        });
+    }
+
+    fn note(&mut self, (session, result): Ended) {
+        let again = self.running.remove(&session);
+        match result {
+            Ok(moment) => {
+                self.failing.remove(&session);
+                self.due.remove(&session);
+                if let Some(moment) = moment {
+                    self.due.insert(session.clone(), Instant::now() + until(moment));
+                }
+            }
+            Err(error) => {
+                let waits =
+                    self.failing.entry(session.clone()).or_insert_with(|| Waits::new(RETRY_FIRST, RETRY_LONGEST));
+                let wait = waits.next_wait();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error, %session, ?wait,
+                    "the session could not be reconciled; it is tried again"
+                );
+                self.due.insert(session.clone(), Instant::now() + wait);
+                // What changed meanwhile may be this very failure: the wait must not be cut short by it.
+                return;
+            }
+        }
+        if again == Some(Again::Yes) {
+            self.look_at(session);
+        }
+    }
+}
+
+/// How long it is until a moment of the wall clock.
+fn until(moment: Timestamp) -> Duration {
+    let since_epoch = Duration::from_millis(moment.0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since_epoch.saturating_sub(now)
+}

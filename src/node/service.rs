@@ -1,0 +1,238 @@
+//! What does the node offer to the CSI desks?
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::config::{NodeConfig, NodeLimits};
+use super::effects::{Launch, NodeEffects, StartError, blocking};
+use super::outcome::target_error;
+use super::reconcile::keep_reconciled;
+use crate::mountpod::effects::EffectError;
+use crate::mountpod::engine::{Engine, EngineError};
+use crate::mountpod::plan::Goal;
+use crate::mountpod::pod::{ServedVolume, served_volume, session_of};
+use crate::mountpod::refs::Refs;
+use crate::mountpod::service::{MountError, MountService, PublishRequest, VolumeStats};
+use crate::mounts::bind::remove_target;
+use crate::mounts::target::{Place, TargetError};
+use crate::runtime::MountPods;
+use crate::volume::{SessionId, ShareKey, TargetPath, VolumeId};
+
+/// The engine on this node, and the tasks that keep what was published.
+#[derive(Debug)]
+pub struct NodeService<R: MountPods> {
+    engine: Arc<Engine<NodeEffects<R>>>,
+    limits: NodeLimits,
+    calls: TaskTracker,
+    shutdown: CancellationToken,
+    _reconciler: AbortOnDropHandle<()>,
+}
+
+impl<R: MountPods> NodeService<R> {
+    /// Starts the engine over these mount pods: sessions of an earlier driver are taken up again. Dropping the service
+    /// ends its tasks; what is published stays published.
+    ///
+    /// # Errors
+    /// When the engine's directory or the mount table can't be used.
+    pub fn start(runtime: Arc<R>, config: NodeConfig) -> Result<Self, StartError> {
+        let shutdown = CancellationToken::new();
+        let (limits, engine_limits) = (config.limits, config.engine);
+        let effects = NodeEffects::start(runtime, config, &shutdown)?;
+        let engine = Arc::new(Engine::new(effects, engine_limits));
+        let reconciler = tokio::spawn(keep_reconciled(Arc::clone(&engine), limits.reconcile, shutdown.clone()));
+        Ok(Self {
+            engine,
+            limits,
+            calls: TaskTracker::new(),
+            shutdown,
+            _reconciler: AbortOnDropHandle::new(reconciler),
+        })
+    }
+
+    /// Takes no more calls, waits for those in flight, and ends the tasks. Nothing is unmounted: workloads go on.
+    pub async fn shut_down(&self) {
+        self.calls.close();
+        if timeout(self.limits.shutdown, self.calls.wait()).await.is_err() {
+            tracing::warn!(calls = self.calls.len(), "calls in flight are cut off; they go on after the restart");
+        }
+        self.shutdown.cancel();
+    }
+
+    /// Runs a call, unless the service is shutting down.
+    async fn call<T>(&self, what: &str, work: impl Future<Output = Result<T, MountError>>) -> Result<T, MountError> {
+        if self.calls.is_closed() {
+            return Err(MountError::TimedOut {
+                what: what.to_owned(),
+                limit_s: 0.0,
+                state: "the driver is shutting down".to_owned(),
+            });
+        }
+        self.calls.track_future(work).await
+    }
+
+    fn effects(&self) -> &NodeEffects<R> {
+        self.engine.effects()
+    }
+
+    async fn publish_now(&self, request: PublishRequest) -> Result<(), MountError> {
+        let PublishRequest { volume, target, spec, access, resources, secrets } = request;
+        let what = format!("publish of volume {volume}");
+        let hash = spec.hash().map_err(|error| MountError::Failed { what, source: error.into() })?;
+        let session = SessionId::new(&ShareKey::Volume(volume.clone()), &hash);
+        let before = self.look_at_target(&session, &target).await?;
+        // Held through the publish, so that the sweep does not forget it.
+        let launch =
+            self.effects().remember(&session, Launch { served: ServedVolume { volume, spec, resources }, secrets });
+        if self.effects().device_of(&session).is_none() {
+            // Before anything is created for it: does the volume exist?
+            self.effects().tree_of(&launch).await.map_err(known)?;
+        }
+        let goal = Goal::Publish {
+            target: target.clone(),
+            writability: access.writability,
+            exclusivity: access.exclusivity,
+            attempts: 0,
+        };
+        let published = self.engine.achieve(&session, goal, Instant::now() + self.limits.publish).await;
+        match published {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if error.is_final() && before == TargetBefore::Absent {
+                    self.give_back(target).await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Is the target free for this session, and was its directory there?
+    async fn look_at_target(&self, session: &SessionId, target: &TargetPath) -> Result<TargetBefore, MountError> {
+        let table = self.effects().table().await.map_err(known)?;
+        if let Some(top) = table.stack_at(target.as_path()).last() {
+            return match self.effects().state_dir.session_of(top) {
+                Some(other) if other == *session => Ok(TargetBefore::There),
+                Some(_) => Err(MountError::Target {
+                    target: target.clone(),
+                    why: "another volume, or this one with other parameters, is mounted there; unpublish it first"
+                        .to_owned(),
+                }),
+                None => Err(MountError::Target {
+                    target: target.clone(),
+                    why: format!("{} ({}) is mounted there", top.source, top.fs_type),
+                }),
+            };
+        }
+        let place = target.clone();
+        let found = tokio::task::spawn_blocking(move || Ok(Place::find(&place)?.open()?.is_some())).await;
+        match found {
+            Ok(Ok(true)) => Ok(TargetBefore::There),
+            Ok(Ok(false)) => Ok(TargetBefore::Absent),
+            Ok(Err(error)) => Err(target_error(error)),
+            Err(panic) => Err(MountError::Failed { what: "looking at the target".to_owned(), source: panic.into() }),
+        }
+    }
+
+    /// Removes a target directory that a failed publish may have made.
+    async fn give_back(&self, target: TargetPath) {
+        if let Err(error) = blocking("remove the target", move || remove_target(&target)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a target of a failed publish stays");
+        }
+    }
+
+    async fn unpublish_now(&self, target: &TargetPath) -> Result<(), MountError> {
+        let deadline = Instant::now() + self.limits.unpublish;
+        for session in self.sessions_at(target).await? {
+            let goal = Goal::Unpublish { target: target.clone() };
+            self.engine.achieve(&session, goal, deadline).await?;
+        }
+        let target = target.clone();
+        let removed = tokio::task::spawn_blocking(move || remove_target(&target)).await;
+        match removed {
+            Ok(result) => result.map_err(|error: TargetError| target_error(error)),
+            Err(panic) => Err(MountError::Failed { what: "removing the target".to_owned(), source: panic.into() }),
+        }
+    }
+
+    /// The sessions that are mounted at a target, topmost first, and those that count it.
+    async fn sessions_at(&self, target: &TargetPath) -> Result<Vec<SessionId>, MountError> {
+        let effects = self.effects();
+        let table = effects.table().await.map_err(known)?;
+        let stack = table.stack_at(target.as_path());
+        let mounted = stack.iter().rev().filter_map(|mount| effects.state_dir.session_of(mount));
+        let pods = effects.runtime.list();
+        let counting = pods.iter().filter(|pod| refs_of(&pod.record).contains(target));
+        let counting = counting.filter_map(|pod| session_of(&pod.record).ok());
+        let mut sessions: Vec<SessionId> = Vec::new();
+        for session in mounted.chain(counting) {
+            if !sessions.contains(&session) {
+                sessions.push(session);
+            }
+        }
+        Ok(sessions)
+    }
+}
+
+/// What a publish found at its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TargetBefore {
+    There,
+    Absent,
+}
+
+impl<R: MountPods> MountService for NodeService<R> {
+    async fn publish(&self, request: PublishRequest) -> Result<(), MountError> {
+        let what = format!("publish at {}", request.target);
+        self.call(&what, self.publish_now(request)).await
+    }
+
+    async fn unpublish(&self, _volume: &VolumeId, target: &TargetPath) -> Result<(), MountError> {
+        self.call(&format!("unpublish of {target}"), self.unpublish_now(target)).await
+    }
+
+    async fn stats(&self, volume: &VolumeId, target: &TargetPath) -> Result<VolumeStats, MountError> {
+        self.call(&format!("statfs of the volume at {target}"), async {
+            let session = self.effects().session_at(volume, target).await?;
+            self.effects().stats_of(&session, target).await
+        })
+        .await
+    }
+
+    fn targets(&self, volume: &VolumeId) -> Vec<TargetPath> {
+        let pods = self.effects().runtime.list();
+        let of_volume = pods.iter().filter(|pod| served_volume(&pod.record).is_ok_and(|it| it.volume == *volume));
+        let mut targets: Vec<TargetPath> =
+            of_volume.flat_map(|pod| refs_of(&pod.record).iter().map(|(target, _)| target.clone()).collect::<Vec<_>>()).collect();
+        targets.sort();
+        targets.dedup();
+        targets
+    }
+}
+
+fn refs_of(pod: &k8s_openapi::api::core::v1::Pod) -> Refs {
+    pod.metadata.annotations.as_ref().map(Refs::read).unwrap_or_default()
+}
+
+/// The failure of an effect outside of a plan, as the desks know it.
+fn known(error: EffectError) -> MountError {
+    match error {
+        EffectError::Failed { what, source } => match source.downcast::<MountError>() {
+            Ok(known) => *known,
+            Err(source) => MountError::Failed { what, source },
+        },
+        other => MountError::Failed { what: "looking at the node".to_owned(), source: Box::new(other) },
+    }
+}
+
+/// The whole of a reconcile's wait, for the tasks that start it.
+pub(super) async fn reconcile_one<R: MountPods>(
+    engine: &Engine<NodeEffects<R>>,
+    session: &SessionId,
+    limit: Duration,
+) -> Result<Option<crate::mountpod::facts::Timestamp>, EngineError> {
+    engine.achieve(session, Goal::Reconcile, Instant::now() + limit).await
+}

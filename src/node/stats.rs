@@ -1,0 +1,102 @@
+//! How much of a volume is used, and how is its session?
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::effects::NodeEffects;
+use crate::mountpod::effects::EffectError;
+use crate::mountpod::facts::{AgentFact, ConnectionFact, Facts};
+use crate::mountpod::service::{Condition, MountError, VolumeStats};
+use crate::mounts::helper::{HelperAnswer, HelperError, HelperJob, Usage};
+use crate::runtime::MountPods;
+use crate::volume::{SessionId, TargetPath, VolumeId};
+
+/// A client that is being replaced serves again within this time, or something is wrong that the caller should hear of.
+const RECOVERY_WAIT: Duration = Duration::from_secs(2);
+
+impl<R: MountPods> NodeEffects<R> {
+    /// The session of a volume that a target shows.
+    pub(super) async fn session_at(&self, volume: &VolumeId, target: &TargetPath) -> Result<SessionId, MountError> {
+        let not_mounted = || MountError::NotMounted { volume: volume.clone(), target: target.clone() };
+        let table = self.table().await.map_err(|error| looking(target, error))?;
+        let stack = table.stack_at(target.as_path());
+        let session = stack.last().and_then(|top| self.state_dir.session_of(top)).ok_or_else(not_mounted)?;
+        let serves_it = self.launch_of(&session).is_ok_and(|launch| launch.served.volume == *volume);
+        if serves_it { Ok(session) } else { Err(not_mounted()) }
+    }
+
+    /// Usage and condition of a volume. Without a client that answers there is no usage: all of it is 0 then.
+    pub(super) async fn stats_of(&self, session: &SessionId, target: &TargetPath) -> Result<VolumeStats, MountError> {
+        let condition = self.condition(session).await.map_err(|error| looking(target, error))?;
+        if condition != Condition::Serving {
+            return Ok(stats(Usage::default(), condition));
+        }
+        let job = HelperJob::Statfs { path: self.state_dir.mount_point(session) };
+        match self.helpers.run(session, &job, self.config.limits.stats).await {
+            Ok(HelperAnswer::Usage(usage)) => Ok(stats(usage, condition)),
+            Ok(_) => Err(looking(target, std::io::Error::other("the helper gave the answer to another question"))),
+            Err(error @ (HelperError::TimedOut { .. } | HelperError::StillWaiting { .. })) => Err(MountError::TimedOut {
+                what: format!("statfs of the volume at {target}"),
+                limit_s: self.config.limits.stats.as_secs_f64(),
+                state: error.to_string(),
+            }),
+            Err(error) => Err(looking(target, error)),
+        }
+    }
+
+    /// How the session is; a client that is just being replaced is waited for.
+    async fn condition(&self, session: &SessionId) -> Result<Condition, EffectError> {
+        let deadline = Instant::now() + RECOVERY_WAIT;
+        let (mut links, mut pods) = (self.changes(), self.runtime.changes());
+        loop {
+            links.mark_unchanged();
+            pods.mark_unchanged();
+            let condition = condition_of(&self.look_at(session).await?);
+            if !matches!(condition, Condition::Recovering { .. }) {
+                return Ok(condition);
+            }
+            tokio::select! {
+                _ = links.changed() => {}
+                _ = pods.changed() => {}
+                () = sleep_until(deadline) => return Ok(condition),
+            }
+        }
+    }
+}
+
+fn stats(usage: Usage, condition: Condition) -> VolumeStats {
+    VolumeStats {
+        bytes_total: usage.bytes_total,
+        bytes_available: usage.bytes_available,
+        bytes_used: usage.bytes_total.saturating_sub(usage.bytes_free),
+        inodes_total: usage.inodes_total,
+        inodes_free: usage.inodes_free,
+        condition,
+    }
+}
+
+fn condition_of(facts: &Facts) -> Condition {
+    match &facts.connection {
+        ConnectionFact::Held { .. } | ConnectionFact::HeldByAgent { .. } => {
+            if facts.pods.iter().any(|pod| pod.agent == AgentFact::Serving) {
+                return Condition::Serving;
+            }
+            let failed = facts.pods.iter().find_map(|pod| match &pod.agent {
+                AgentFact::Failed { why } => Some(why.clone()),
+                _ => None,
+            });
+            let message = failed.unwrap_or_else(|| "its client is being started".to_owned());
+            Condition::Recovering { message }
+        }
+        ConnectionFact::Closing => Condition::Recovering { message: "its session is being closed".to_owned() },
+        ConnectionFact::None => Condition::Lost { message: "it has no session".to_owned() },
+        ConnectionFact::Lost { device } => Condition::Lost {
+            message: format!("nobody holds its connection {device} any more; a new one is being made"),
+        },
+    }
+}
+
+fn looking(target: &TargetPath, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> MountError {
+    MountError::Failed { what: format!("looking at the volume at {target}"), source: source.into() }
+}

@@ -1,0 +1,86 @@
+//! How is an agent waited for, no longer than its pod lives?
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::effects::NodeEffects;
+use super::outcome::stale;
+use crate::mountpod::effects::EffectError;
+use crate::mountpod::facts::{PodId, PodPhase};
+use crate::mountpod::pod::pod_id;
+use crate::runtime::MountPods;
+use crate::agent::frames::ClientState;
+use crate::session::link::AgentView;
+
+/// Is a pod there?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PodLife {
+    /// Its processes may run.
+    Alive,
+    /// They are gone, or the pod is.
+    Over,
+}
+
+impl<R: MountPods> NodeEffects<R> {
+    /// Is the pod there?
+    pub(super) fn life_of(&self, pod: &PodId) -> PodLife {
+        let pods = self.runtime.list();
+        let found = pods.iter().find(|running| pod_id(&running.record).is_ok_and(|id| id == *pod));
+        match found {
+            Some(running) if !matches!(running.phase, PodPhase::Ended { .. }) => PodLife::Alive,
+            _ => PodLife::Over,
+        }
+    }
+
+    /// Waits until `judge` has a verdict on what the agent of a pod says. It is asked again at every change.
+    ///
+    /// # Errors
+    /// The verdict; `Stale` when the pod is over, and `TimedOut` at the limit.
+    pub(super) async fn until<T>(
+        &self,
+        pod: &PodId,
+        what: &str,
+        limit: Duration,
+        mut judge: impl FnMut(&AgentView) -> Option<Result<T, EffectError>>,
+    ) -> Result<T, EffectError> {
+        let deadline = Instant::now() + limit;
+        let mut pods = self.runtime.changes();
+        loop {
+            pods.mark_unchanged();
+            self.links.follow(&*self.runtime, &self.runtime.list());
+            if self.life_of(pod) == PodLife::Over {
+                return Err(stale(format!("mount pod {}", pod.name.0)));
+            }
+            let Some(mut view) = self.links.watch(pod) else { continue };
+            let seen = view.borrow_and_update().clone();
+            if let Some(verdict) = judge(&seen) {
+                return verdict;
+            }
+            tokio::select! {
+                // A link that ended is followed anew.
+                _ = view.changed() => {}
+                changed = pods.changed() => if changed.is_err() { return Err(stale("the runtime of the mount pods")) },
+                () = sleep_until(deadline) => return Err(EffectError::TimedOut {
+                    what: format!("{what} of {}", pod.name.0),
+                    limit_s: limit.as_secs_f64(),
+                    state: describe(&seen),
+                }),
+            }
+        }
+    }
+}
+
+/// What an agent says, for people.
+pub(super) fn describe(view: &AgentView) -> String {
+    match view {
+        AgentView::Silent => "its agent can't be reached".to_owned(),
+        AgentView::Idle => "its agent waits for a session".to_owned(),
+        AgentView::Holding { client, .. } => match client {
+            ClientState::Starting { starts } => format!("its client is being started (start {starts})"),
+            ClientState::Serving { .. } => "its client serves".to_owned(),
+            ClientState::Failed { why } => format!("its client can't serve: {why}"),
+            ClientState::Ended => "its client has exited".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,69 @@
+//! Which program is meant, and with which flags?
+//!
+//! One binary holds all programs. People start some; the driver and the mount pods start the rest, which `--help` does
+//! not show.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::demo::writer::WriterOptions;
+use super::demo::{self, DemoOptions};
+use super::{asynchronous, standalone};
+use crate::agent::{self, AgentOptions, ClientPrograms};
+use crate::config::flags::StandaloneOptions;
+use crate::hostdir::{self, ServeOptions};
+use crate::mounts::helper::{HelperJob, run_helper};
+use crate::runtime::process::launch::{LaunchOptions, launch};
+use crate::telemetry::{self, LogOptions};
+
+/// A CSI driver that runs each volume's FUSE client in a mount pod of its own.
+#[derive(Debug, Parser)]
+#[command(name = "mountpod", version, arg_required_else_help = true)]
+pub struct CommandLine {
+    #[command(flatten)]
+    log: LogOptions,
+    #[command(subcommand)]
+    program: Program,
+}
+
+#[derive(Debug, Subcommand)]
+enum Program {
+    /// Serve CSI on this machine without Kubernetes; mount pods are local processes.
+    Standalone(StandaloneOptions),
+    /// Show the main job, step by step, with real mounts on this machine; everything is taken down at the end.
+    Demo(DemoOptions),
+    #[command(hide = true)]
+    DemoWriter(WriterOptions),
+    #[command(hide = true)]
+    MountAgent(AgentOptions),
+    #[command(hide = true, subcommand)]
+    MountHostdir(Hostdir),
+    #[command(hide = true)]
+    MountPodLaunch(LaunchOptions),
+    #[command(hide = true, subcommand)]
+    MountHelper(HelperJob),
+}
+
+#[derive(Debug, Subcommand)]
+enum Hostdir {
+    /// Serve the session at the inherited descriptors until it is unmounted.
+    Serve(ServeOptions),
+}
+
+/// Runs the program that the command line names.
+#[must_use]
+pub fn run() -> ExitCode {
+    let CommandLine { log, program } = CommandLine::parse();
+    telemetry::start(log);
+    match program {
+        Program::Standalone(options) => asynchronous(standalone::run(options)),
+        Program::Demo(options) => asynchronous(demo::run(options)),
+        // The rest starts no thread before it has forked or changed its credentials.
+        Program::DemoWriter(options) => demo::writer::run(&options),
+        Program::MountAgent(options) => agent::run(options, ClientPrograms::WithinThis),
+        Program::MountHostdir(Hostdir::Serve(options)) => hostdir::serve(&options),
+        Program::MountPodLaunch(options) => launch(&options),
+        Program::MountHelper(job) => run_helper(&job),
+    }
+}

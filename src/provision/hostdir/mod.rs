@@ -1,0 +1,224 @@
+//! How are volumes provided that are directories of the node?
+//!
+//! Everything here is done by system calls that may wait for a disk or an NFS server, so each operation runs on a
+//! thread of its own, a limited number at a time. Nothing of it can be cut short from outside: whoever waits may leave,
+//! the operation goes on, and its caller's guard with it.
+
+mod below;
+mod content;
+mod copy;
+mod list;
+mod place;
+mod record;
+mod remove;
+mod root;
+mod snapshots;
+mod sys;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::statvfs::fstatvfs;
+use tokio::sync::Semaphore;
+
+pub use root::RootError;
+
+use self::root::{OpenRoot, open_root};
+use super::{
+    Catalog, ChangeError, CreateSnapshotError, CreateVolumeError, DataCondition, DeleteError, Filesystem,
+    FindError, NewSnapshot, NewVolume, Page, Provisioner, Room, Snapshot, StoreError, Volume, Window,
+};
+use crate::config::capacity::CapacityRange;
+use crate::config::flags::HostdirRoot;
+use crate::volume::{FilesystemName, Resources, SnapshotId, VolumeId};
+
+/// Short operations at a time: a hung disk takes so many threads and no more.
+const SHORT_OPERATIONS_MAX: usize = 16;
+/// Copies and removals of whole trees at a time: more would only make each slower, and every workload with it.
+const LONG_OPERATIONS_MAX: usize = 4;
+
+/// Volumes in directories that an administrator named.
+#[derive(Clone)]
+pub struct Hostdir {
+    roots: Arc<Roots>,
+    stop: Stop,
+    short: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+}
+
+/// Set once, when the driver is being stopped: copies and removals end at the next file.
+#[derive(Debug, Clone, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The roots that are served, the default one first.
+struct Roots(Vec<Root>);
+
+/// A root that was made ready.
+struct Root(HostdirRoot);
+
+impl Root {
+    fn name(&self) -> &FilesystemName {
+        &self.0.name
+    }
+
+    fn open(&self) -> Result<OpenRoot, StoreError> {
+        open_root(&self.0)
+    }
+}
+
+impl Roots {
+    fn get(&self, name: &FilesystemName) -> Option<&Root> {
+        self.0.iter().find(|root| root.name() == name)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Root> {
+        self.0.iter()
+    }
+}
+
+impl Hostdir {
+    /// Makes the roots ready. The first one is the default.
+    ///
+    /// Blocks on the disk: call it before serving.
+    ///
+    /// # Errors
+    /// See [`RootError`].
+    pub fn new(roots: Vec<HostdirRoot>) -> Result<Self, RootError> {
+        root::prepare(&roots)?;
+        Ok(Self {
+            roots: Arc::new(Roots(roots.into_iter().map(Root).collect())),
+            stop: Stop::default(),
+            short: Arc::new(Semaphore::new(SHORT_OPERATIONS_MAX)),
+            long: Arc::new(Semaphore::new(LONG_OPERATIONS_MAX)),
+        })
+    }
+
+    /// Ends copies and removals that are going on, and all that begin later, at the next file.
+    pub fn stop(&self) {
+        self.stop.0.store(true, Ordering::Relaxed);
+    }
+
+    async fn run<T, E>(
+        &self,
+        lane: &Arc<Semaphore>,
+        operation: impl FnOnce(&Roots, &Stop) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let ended =
+            |why: &str| StoreError::new("running a file operation", std::io::Error::other(why.to_owned()));
+        let permit = lane.clone().acquire_owned().await.map_err(|_| ended("the driver is being stopped"))?;
+        let (roots, stop) = (self.roots.clone(), self.stop.clone());
+        let thread = tokio::task::spawn_blocking(move || {
+            let outcome = operation(&roots, &stop);
+            // Held to the end, even when nobody waits any more.
+            drop(permit);
+            outcome
+        });
+        thread.await.map_err(|_| ended("it panicked"))?
+    }
+}
+
+impl Catalog for Hostdir {
+    async fn volume(&self, id: &VolumeId) -> Result<Volume, FindError> {
+        let id = id.clone();
+        self.run(&self.short, move |roots, _| volumes::find(roots, &id)).await
+    }
+
+    async fn unreachable(&self) -> Vec<(FilesystemName, StoreError)> {
+        let mut lost = Vec::new();
+        for name in self.roots.iter().map(Root::name) {
+            let asked = name.clone();
+            if let Err(error) = self.run(&self.short, move |roots, _| room(roots, &asked)).await {
+                lost.push((name.clone(), error));
+            }
+        }
+        lost
+    }
+}
+
+impl Provisioner for Hostdir {
+    fn filesystem(&self, name: Option<&FilesystemName>) -> Option<Filesystem> {
+        let Root(root) = match name {
+            Some(name) => self.roots.get(name),
+            None => self.roots.0.first(),
+        }?;
+        Some(Filesystem { name: root.name.clone(), reach: root.reach })
+    }
+
+    async fn create_volume(&self, new: NewVolume) -> Result<Volume, CreateVolumeError> {
+        let lane = if new.source.is_some() { &self.long } else { &self.short };
+        self.run(lane, move |roots, stop| volumes::create(roots, &new, stop)).await
+    }
+
+    async fn delete_volume(&self, id: &VolumeId) -> Result<(), DeleteError> {
+        let id = id.clone();
+        self.run(&self.long, move |roots, stop| volumes::delete(roots, &id, stop)).await
+    }
+
+    async fn volumes(&self, window: Window<VolumeId>) -> Result<Page<Volume, VolumeId>, StoreError> {
+        self.run(&self.short, move |roots, _| list::volumes(roots, &window)).await
+    }
+
+    async fn expand(&self, id: &VolumeId, range: CapacityRange) -> Result<u64, ChangeError> {
+        let id = id.clone();
+        self.run(&self.short, move |roots, _| volumes::expand(roots, &id, range)).await
+    }
+
+    async fn modify(&self, id: &VolumeId, limits: Resources) -> Result<(), ChangeError> {
+        let id = id.clone();
+        self.run(&self.short, move |roots, _| volumes::modify(roots, &id, limits)).await
+    }
+
+    async fn room(&self, name: &FilesystemName) -> Result<Room, StoreError> {
+        let name = name.clone();
+        self.run(&self.short, move |roots, _| room(roots, &name)).await
+    }
+
+    async fn condition(&self, id: &VolumeId) -> Result<DataCondition, FindError> {
+        let id = id.clone();
+        self.run(&self.short, move |roots, _| volumes::condition(roots, &id)).await
+    }
+
+    async fn create_snapshot(&self, new: NewSnapshot) -> Result<Snapshot, CreateSnapshotError> {
+        self.run(&self.long, move |roots, stop| snapshots::create(roots, &new, stop)).await
+    }
+
+    async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DeleteError> {
+        let id = id.clone();
+        self.run(&self.long, move |roots, stop| snapshots::delete(roots, &id, stop)).await
+    }
+
+    async fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, FindError> {
+        let id = id.clone();
+        self.run(&self.short, move |roots, _| snapshots::find(roots, &id)).await
+    }
+
+    async fn snapshots(
+        &self,
+        source: Option<VolumeId>,
+        window: Window<SnapshotId>,
+    ) -> Result<Page<Snapshot, SnapshotId>, StoreError> {
+        self.run(&self.short, move |roots, _| list::snapshots(roots, source.as_ref(), &window)).await
+    }
+}
+
+fn room(roots: &Roots, name: &FilesystemName) -> Result<Room, StoreError> {
+    let failed = |error: std::io::Error| StoreError::new(format!("asking root {name} for its room"), error);
+    let root = roots.get(name).ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?.open()?;
+    let stat = fstatvfs(&root.dir).map_err(|errno| failed(errno.into()))?;
+    let total_bytes = volumes::total_bytes(&root).map_err(|errno| failed(errno.into()))?;
+    Ok(Room { available_bytes: stat.blocks_available().saturating_mul(stat.fragment_size()), total_bytes })
+}
