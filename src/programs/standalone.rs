@@ -27,7 +27,7 @@ pub(super) async fn run(options: StandaloneOptions) -> ExitCode {
     match serve_until_told(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let reasons = std::iter::successors(error.source(), |reason| reason.source());
+            let reasons = std::iter::successors(error.source(), |reason| (*reason).source());
             let told = reasons.fold(error.to_string(), |told, reason| format!("{told}: {reason}"));
             tracing::error!("the driver ends: {told}");
             ExitCode::FAILURE

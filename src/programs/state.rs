@@ -107,7 +107,7 @@ fn read_or_make_key(path: &Path) -> Result<NodeKey, StateError> {
 /// A key is whole or not there: it is written beside its place and moved there.
 fn make_key(path: &Path) -> Result<NodeKey, StateError> {
     let mut bytes = vec![0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| unusable("make random bytes for", path)(error.into()))?;
+    getrandom::fill(&mut bytes).map_err(|error| unusable("make random bytes for", path)(std::io::Error::other(error)))?;
     let beside = path.with_extension("new");
     let file = OpenOptions::new().create(true).truncate(true).write(true).mode(PRIVATE_FILE).open(&beside);
     let mut file = file.map_err(unusable("create", &beside))?;
