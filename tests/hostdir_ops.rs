@@ -322,3 +322,13 @@ fn a_takeover_with_another_directory_or_negotiation_is_refused() {
     volume.wait_until_served();
     assert_eq!(fs::read(volume.mnt().join("missing")).unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[test]
+fn servers_that_die_without_answering_end_the_keeper() {
+    let mut volume = Volume::start(&Start { chaos: Some(1), ..Start::default() });
+    let path = volume.mnt().join("a");
+    let caller = std::thread::spawn(move || fs::metadata(path));
+    assert_eq!(volume.wait_for_keeper().code(), Some(70));
+    nix::mount::umount2(&volume.mnt(), nix::mount::MntFlags::MNT_FORCE).unwrap_or(()); // aborts; the mount may be busy
+    assert_eq!(errno(caller.join().unwrap()), Errno::ECONNABORTED);
+}

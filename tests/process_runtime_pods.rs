@@ -105,7 +105,7 @@ fn status_of(pid: i32) -> BTreeMap<String, String> {
 #[tokio::test]
 async fn records_have_the_preconditions_of_kubernetes() {
     let dir = tempfile::tempdir().unwrap();
-    let runtime = ProcessRuntime::open_with(options(dir.path())).await.unwrap();
+    let runtime = ProcessRuntime::open(options(dir.path())).await.unwrap();
     let created = runtime.create(pod("rec-1", &[])).await.unwrap();
     assert!(matches!(runtime.create(pod("rec-1", &[])).await, Err(RuntimeError::AlreadyExists(_))));
     assert!(runtime.create(pod("../up", &[])).await.is_err(), "a name is never a path");
@@ -174,7 +174,7 @@ async fn an_agent_has_four_capabilities_and_its_limits_and_leaves_nothing() {
     // Longer than an address of a socket may be.
     let deep = dir.path().join("d".repeat(120));
     std::fs::create_dir(&deep).unwrap();
-    let runtime = ProcessRuntime::open_with(options(&deep)).await.unwrap();
+    let runtime = ProcessRuntime::open(options(&deep)).await.unwrap();
     runtime.create(pod("iso-1", &[("cpu", "250m"), ("memory", "268435456")])).await.unwrap();
     let pid = running(&runtime, "iso-1").await;
     listening(&runtime, "iso-1").await;
@@ -227,14 +227,14 @@ async fn an_agent_has_four_capabilities_and_its_limits_and_leaves_nothing() {
 #[tokio::test]
 async fn a_pod_outlives_its_driver_and_its_end_is_seen() {
     let dir = tempfile::tempdir().unwrap();
-    let runtime = ProcessRuntime::open_with(options(dir.path())).await.unwrap();
+    let runtime = ProcessRuntime::open(options(dir.path())).await.unwrap();
     let created = runtime.create(pod("sur-1", &[])).await.unwrap();
     let pid = running(&runtime, "sur-1").await;
     listening(&runtime, "sur-1").await;
-    assert!(matches!(ProcessRuntime::open_with(options(dir.path())).await, Err(OpenError::InUse(_))));
+    assert!(matches!(ProcessRuntime::open(options(dir.path())).await, Err(OpenError::InUse(_))));
     runtime.shutdown().await;
     drop(runtime);
-    let runtime = ProcessRuntime::open_with(options(dir.path())).await.unwrap();
+    let runtime = ProcessRuntime::open(options(dir.path())).await.unwrap();
     assert_eq!(running(&runtime, "sur-1").await, pid, "the same process");
     assert_eq!(uid(&find(&runtime, "sur-1").unwrap().record), uid(&created));
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
@@ -252,7 +252,7 @@ async fn a_pod_outlives_its_driver_and_its_end_is_seen() {
     annotations.insert("process.mountpod.dev/leader".to_owned(), leader);
     std::fs::write(dir.path().join("pods/sur-1.json"), serde_json::to_vec(&record).unwrap()).unwrap();
     std::fs::create_dir_all(dir.path().join("pods/orphan-1")).unwrap();
-    let runtime = ProcessRuntime::open_with(options(dir.path())).await.unwrap();
+    let runtime = ProcessRuntime::open(options(dir.path())).await.unwrap();
     until(&runtime, "sur-1", |pod| matches!(pod.map(|pod| &pod.phase), Some(PodPhase::Ended { .. }))).await;
     assert!(!dir.path().join("pods/orphan-1").exists(), "a directory without a record is swept");
     deleted(&runtime, "sur-1").await;
@@ -271,7 +271,7 @@ async fn the_memory_limit_is_enforced_and_told() {
     // A stand-in for an agent: it asks for memory without end.
     let hog = "x=$(tr '\\0' x </dev/zero)".to_owned();
     options.agent = Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), hog]);
-    let runtime = ProcessRuntime::open_with(options).await.unwrap();
+    let runtime = ProcessRuntime::open(options).await.unwrap();
     runtime.create(pod("oom-1", &[("memory", "33554432")])).await.unwrap();
     until(&runtime, "oom-1", |pod| matches!(pod.map(|pod| &pod.phase), Some(PodPhase::Ended { .. }))).await;
     let PodPhase::Ended { why } = find(&runtime, "oom-1").unwrap().phase else { panic!("ended") };

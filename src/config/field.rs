@@ -22,6 +22,10 @@ pub struct InvalidField {
 
 impl InvalidField {
     /// An error about `field`; `why` continues the sentence: "must be ...", "is missing".
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers give a text or an error that they have no more use for"
+    )]
     pub fn new(field: impl Into<String>, why: impl ToString) -> Self {
         Self { field: field.into(), why: why.to_string() }
     }

@@ -4,7 +4,6 @@
 //! DEADLINE_EXCEEDED, UNAVAILABLE, RESOURCE_EXHAUSTED and ABORTED for "may still be running" and call again before they
 //! do anything else; kubelet takes the same codes for "may have been mounted", and any other for "nothing is left".
 
-use std::error::Error;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -85,14 +84,7 @@ impl RpcError {
 
     /// The error and all that caused it, in one line.
     pub(super) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        crate::telemetry::chain(self)
     }
 }
 

@@ -21,9 +21,10 @@ use tracing::{Instrument, info, info_span, warn};
 use super::decide::decide;
 use super::effects::{EffectError, Effects};
 use super::facts::{ConnectionFact, Facts, Timestamp};
+pub use super::failure::EngineError;
+use super::failure::UNDO_LIMIT;
 use super::locks::{Rooms, SessionRoom};
-use super::plan::{Goal, Limits, PlannedStep, Refusal, Step, Verdict};
-use super::service::MountError;
+use super::plan::{Goal, Limits, PlannedStep, Step, Verdict};
 use crate::retry::Waits;
 use crate::volume::{SessionId, TargetPath};
 
@@ -31,8 +32,6 @@ use crate::volume::{SessionId, TargetPath};
 const LOOK_AGAIN_FIRST: Duration = Duration::from_millis(10);
 /// The longest such wait: a watch that lags is seldom behind for longer.
 const LOOK_AGAIN_LONGEST: Duration = Duration::from_secs(1);
-/// Undoing a failed publish must end before the caller's own deadline has long passed: the kubelet waits 2 minutes.
-const UNDO_LIMIT: Duration = Duration::from_secs(20);
 /// Sessions reconciled at the same time: enough to hide waiting, few enough not to flood the API after a restart.
 const RECONCILED_AT_ONCE: usize = 8;
 
@@ -44,57 +43,6 @@ pub struct Engine<E> {
     sessions: Rooms<SessionId, SessionRoom>,
     /// One publish or unpublish per target at a time, so that undoing one never takes away what another has made.
     targets: Rooms<TargetPath, Mutex<()>>,
-}
-
-/// Why a goal was not reached.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The rules forbid it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// Not done in time; what was done stays, and the goal may be tried again.
-    #[error("{goal} was not done within {limit_s:.1} s: {state}")]
-    TimedOut {
-        /// The goal.
-        goal: String,
-        /// Seconds.
-        limit_s: f64,
-        /// The last step and how far it was.
-        state: String,
-    },
-    /// The client says that it can't serve.
-    #[error("the volume's client can't serve: {why}")]
-    ClientFailed {
-        /// Its last words, secrets removed.
-        why: String,
-    },
-    /// An effect failed.
-    #[error("{goal} failed at: {step}")]
-    Failed {
-        /// The goal.
-        goal: String,
-        /// The step.
-        step: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A publish failed, but the target was mounted before, perhaps for a workload that runs: that mount is left alone,
-    /// and the publish may be tried again.
-    #[error("{failure}; the target stays mounted as it was before")]
-    StillMounted {
-        /// Why the publish failed.
-        failure: Box<EngineError>,
-    },
-    /// A publish failed, and undoing it did too: something of it may be left, so it must be tried again or unpublished.
-    #[error("{failure}; undoing it failed as well")]
-    NotUndone {
-        /// Why the publish failed.
-        failure: Box<EngineError>,
-        /// Why it could not be undone.
-        #[source]
-        source: Box<EngineError>,
-    },
 }
 
 /// What a look at all sessions came to.
@@ -366,52 +314,6 @@ impl Run<'_> {
             EffectError::Failed { what, source } => {
                 Err(EngineError::Failed { goal: self.goal.to_string(), step: what, source })
             }
-        }
-    }
-}
-
-impl EngineError {
-    /// Is nothing more to be expected of the same attempt? A publish that ends so must leave nothing behind.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        match self {
-            Self::TimedOut { .. } | Self::StillMounted { .. } | Self::NotUndone { .. } => false,
-            Self::Refused(_) | Self::ClientFailed { .. } | Self::Failed { .. } => true,
-        }
-    }
-
-    /// What a final failure amounts to when the target was mounted before. A refusal of what was asked for stays one;
-    /// otherwise the caller must go on trying or unpublish, since there is something to unpublish.
-    fn beside_a_mount(self) -> Self {
-        match self {
-            Self::Refused(Refusal::InUse { .. } | Refusal::BoundOtherwise { .. }) => self,
-            failure => Self::StillMounted { failure: Box::new(failure) },
-        }
-    }
-}
-
-impl From<EngineError> for MountError {
-    /// A `MountError` that an effect gave as the source of its failure (a target that can't be used, a volume that does
-    /// not exist) comes out again as it was.
-    fn from(error: EngineError) -> Self {
-        match error {
-            EngineError::Refused(refusal) => Self::Refused(refusal),
-            EngineError::TimedOut { goal, limit_s, state } => Self::TimedOut { what: goal, limit_s, state },
-            EngineError::ClientFailed { why } => Self::ClientFailed { why },
-            EngineError::Failed { goal, step, source } => match source.downcast::<MountError>() {
-                Ok(known) => *known,
-                Err(source) => Self::Failed { what: format!("{goal}: {step}"), source },
-            },
-            EngineError::StillMounted { .. } => Self::TimedOut {
-                what: "publishing again what is mounted already".to_owned(),
-                limit_s: 0.0,
-                state: error.to_string(),
-            },
-            EngineError::NotUndone { failure, source } => Self::TimedOut {
-                what: "undoing the failed publish".to_owned(),
-                limit_s: UNDO_LIMIT.as_secs_f64(),
-                state: format!("{failure}; {source}"),
-            },
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod decide;
 pub mod effects;
 pub mod engine;
 pub mod facts;
+mod failure;
 mod locks;
 pub mod plan;
 pub mod pod;

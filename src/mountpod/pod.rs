@@ -170,3 +170,66 @@ fn unreadable<E: std::error::Error + Send + Sync + 'static>(
 ) -> impl Fn(E) -> NotAMountPod {
     move |source| NotAMountPod::Unreadable { field, source: Box::new(source) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::volume::{ClientKind, Exclusivity, TargetPath};
+
+    fn served() -> ServedVolume {
+        let spec = MountSpec {
+            client: ClientKind::Hostdir,
+            filesystem: "data".parse().unwrap(),
+            subdirectory: "v".to_owned(),
+            options: BTreeMap::new(),
+            credentials: None,
+        };
+        let resources =
+            Resources { cpu_limit: Some(CpuMillis(500)), memory_limit: Some(MemoryBytes(1 << 20)) };
+        ServedVolume { volume: "data#v".parse().unwrap(), spec, resources }
+    }
+
+    fn stored() -> Pod {
+        let session = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        let target: TargetPath = "/a".parse().unwrap();
+        let refs = [(target, Exclusivity::SingleTarget)].into_iter().collect();
+        let mut pod = new_pod("node", &session, Generation(3), &refs, &served()).unwrap();
+        pod.metadata.uid = Some("u".to_owned());
+        pod.metadata.resource_version = Some("7".to_owned());
+        pod
+    }
+
+    #[test]
+    fn a_record_says_what_was_written() {
+        let pod = stored();
+        let fact = pod_fact(&pod, PodPhase::Running, AgentFact::Idle).unwrap();
+        assert_eq!(fact.id.name.0, "mount-0123456789abcdef0123456789abcdef-3");
+        assert_eq!((fact.generation, fact.deletion), (Generation(3), Deletion::NotAsked));
+        assert_eq!((fact.refs.len(), fact.delete_after), (1, None));
+        assert_eq!(served_volume(&pod).unwrap(), served());
+        assert_eq!(session_of(&pod).unwrap().as_str(), "0123456789abcdef0123456789abcdef");
+    }
+
+    #[test]
+    fn a_planned_end_and_a_deletion_are_seen() {
+        let mut pod = stored();
+        let annotations = pod.metadata.annotations.as_mut().unwrap();
+        annotations.insert(DELETE_AFTER.to_owned(), "1234".to_owned());
+        let seen = pod_fact(&pod, PodPhase::Starting, AgentFact::Silent).unwrap();
+        assert_eq!(seen.delete_after, Some(Timestamp(1234)));
+        pod.metadata.annotations.as_mut().unwrap().insert(DELETE_AFTER.to_owned(), "soon".to_owned());
+        let unreadable = pod_fact(&pod, PodPhase::Starting, AgentFact::Silent).unwrap_err();
+        assert_eq!(unreadable.to_string(), "the delete-after in the record of the pod can't be read");
+    }
+
+    #[test]
+    fn a_stranger_is_no_mount_pod() {
+        let stranger = Pod::default();
+        assert!(session_of(&stranger).is_err());
+        assert!(served_volume(&stranger).is_err());
+        let fact = pod_fact(&stranger, PodPhase::Running, AgentFact::Silent).unwrap_err();
+        assert_eq!(fact.to_string(), "the record of the pod has no generation");
+    }
+}

@@ -111,3 +111,57 @@ pub fn ref_annotation_names(target: &TargetPath) -> [String; 2] {
     let key = ref_key(target);
     [format!("{REF_PREFIX}{key}"), format!("{EXCLUSIVE_PREFIX}{key}")]
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    fn target(path: &str) -> TargetPath {
+        path.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let refs: Refs = [(target("/a"), Exclusivity::Shared), (target("/b"), Exclusivity::SingleTarget)]
+            .into_iter()
+            .collect();
+        assert_eq!(refs.annotations().len(), 3);
+        assert_eq!(Refs::read(&refs.annotations()), refs);
+        assert_eq!(refs.exclusivity_of(&target("/b")), Some(Exclusivity::SingleTarget));
+        assert_eq!(refs.exclusivity_of(&target("/c")), None);
+    }
+
+    #[test]
+    fn what_is_no_ref_is_left_alone() {
+        let key = ref_key(&target("/a"));
+        let strange = [
+            ("unrelated", "/a".to_owned()),
+            ("ref.mountpod.dev/0123", "/a".to_owned()),
+            (&format!("{REF_PREFIX}{key}"), "/b".to_owned()),
+            (&format!("{REF_PREFIX}{key}x"), "a".to_owned()),
+            (&format!("{EXCLUSIVE_PREFIX}{key}"), "true".to_owned()),
+        ];
+        let annotations = strange.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        assert!(Refs::read(&annotations).is_empty());
+    }
+
+    #[test]
+    fn removing_both_names_drops_a_ref() {
+        let refs: Refs = [(target("/b"), Exclusivity::SingleTarget)].into_iter().collect();
+        let mut annotations = refs.annotations();
+        for name in ref_annotation_names(&target("/b")) {
+            assert!(annotations.remove(&name).is_some(), "{name}");
+        }
+        assert!(annotations.is_empty());
+    }
+
+    #[test]
+    fn names_are_what_an_annotation_admits() {
+        for name in ref_annotation_names(&target(&format!("/{}", "long".repeat(1_000)))) {
+            let (_, own) = name.split_once('/').unwrap();
+            assert!(own.len() <= 63 && own.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{name}");
+        }
+    }
+}

@@ -45,7 +45,12 @@ pub enum BindError {
 ///
 /// # Errors
 /// See [`BindError`]; a target directory that was created is removed again.
-pub fn bind(session_mount: &Path, mount_source: &str, target: &TargetPath, writability: Writability) -> Result<(), BindError> {
+pub fn bind(
+    session_mount: &Path,
+    mount_source: &str,
+    target: &TargetPath,
+    writability: Writability,
+) -> Result<(), BindError> {
     let kernel = |what| move |source| BindError::Kernel { what, target: target.clone(), source };
     let root = open_plain_directory(session_mount).map_err(kernel("open the session's mount"))?;
     let stands = is_mounted(root.as_fd(), mount_source).map_err(kernel("read the mount table"))?;
@@ -127,7 +132,11 @@ pub enum LastMount {
 ///
 /// # Errors
 /// See [`UnbindError`]; mounts of others are never touched.
-pub fn unbind(target: &TargetPath, ours: impl Fn(&MountEntry) -> bool, last: LastMount) -> Result<(), UnbindError> {
+pub fn unbind(
+    target: &TargetPath,
+    ours: impl Fn(&MountEntry) -> bool,
+    last: LastMount,
+) -> Result<(), UnbindError> {
     let kernel = |what| move |source| UnbindError::Kernel { what, target: target.clone(), source };
     for _ in 0..STACK_MAX {
         let table = MountTable::read().map_err(kernel("read the mount table"))?;

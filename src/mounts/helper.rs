@@ -95,9 +95,11 @@ pub fn run_helper(job: &HelperJob) -> ExitCode {
         HelperJob::Statfs { path } => usage(path).map(HelperAnswer::Usage),
         HelperJob::Unmount { path } => unmount(path, Unmount::IfUnused).map(|()| HelperAnswer::Unmounted),
     };
-    let answer =
-        answer.unwrap_or_else(|error| HelperAnswer::Failed { errno: error.raw_os_error().unwrap_or(Errno::EIO as i32) });
-    let printed = serde_json::to_vec(&answer).map_err(io::Error::other).and_then(|line| io::stdout().write_all(&line));
+    let answer = answer.unwrap_or_else(|error| HelperAnswer::Failed {
+        errno: error.raw_os_error().unwrap_or(Errno::EIO as i32),
+    });
+    let printed =
+        serde_json::to_vec(&answer).map_err(io::Error::other).and_then(|line| io::stdout().write_all(&line));
     if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -118,7 +120,9 @@ fn usage(path: &Path) -> io::Result<Usage> {
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
     /// An earlier helper of the session has not come back.
-    #[error("the last {job} of session {session} still waits for its client; nothing more is asked of it meanwhile")]
+    #[error(
+        "the last {job} of session {session} still waits for its client; nothing more is asked of it meanwhile"
+    )]
     StillWaiting {
         /// The session.
         session: SessionId,
@@ -193,7 +197,12 @@ impl Helpers {
     ///
     /// # Errors
     /// See [`HelperError`].
-    pub async fn run(&self, session: &SessionId, job: &HelperJob, limit: Duration) -> Result<HelperAnswer, HelperError> {
+    pub async fn run(
+        &self,
+        session: &SessionId,
+        job: &HelperJob,
+        limit: Duration,
+    ) -> Result<HelperAnswer, HelperError> {
         let slot = self.take_slot(session, job)?;
         let broken = |source| HelperError::Broken { job: job.name(), source };
         let mut child = self.start(job).map_err(broken)?;
@@ -254,5 +263,6 @@ async fn answer_of(child: &mut Child) -> io::Result<HelperAnswer> {
         stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut line).await?;
     }
     let status = child.wait().await?;
-    serde_json::from_slice(&line).map_err(|error| io::Error::other(format!("it ended with {status}: {error}")))
+    serde_json::from_slice(&line)
+        .map_err(|error| io::Error::other(format!("it ended with {status}: {error}")))
 }

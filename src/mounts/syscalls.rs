@@ -55,7 +55,13 @@ pub enum Unmount {
 ///
 /// # Errors
 /// As mount(2).
-pub fn mount_fuse(at: &Path, source: &str, fs_type: &str, device: BorrowedFd<'_>, max_read: u32) -> io::Result<()> {
+pub fn mount_fuse(
+    at: &Path,
+    source: &str,
+    fs_type: &str,
+    device: BorrowedFd<'_>,
+    max_read: u32,
+) -> io::Result<()> {
     let options = format!(
         "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={max_read}",
         device.as_raw_fd()
@@ -70,7 +76,11 @@ pub fn mount_fuse(at: &Path, source: &str, fs_type: &str, device: BorrowedFd<'_>
 /// # Errors
 /// ELOOP at a symlink, ENOTDIR, ENOENT, as openat2(2).
 pub fn open_plain_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(openat2(AT_FDCWD, path, resolving(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS))?)
+    Ok(openat2(
+        AT_FDCWD,
+        path,
+        resolving(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS),
+    )?)
 }
 
 /// Opens a directory below another one, without symlinks and without leaving it.

@@ -95,9 +95,8 @@ impl Place {
     pub fn remove(&self) -> Result<(), TargetError> {
         match unlinkat(&self.parent, self.name.as_os_str(), UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(Errno::ENOTEMPTY) => {
-                Err(self.unusable("its directory holds files that are not the volume's; move them away".to_owned()))
-            }
+            Err(Errno::ENOTEMPTY) => Err(self
+                .unusable("its directory holds files that are not the volume's; move them away".to_owned())),
             Err(errno) => Err(self.unusable(format!("its directory can't be removed: {errno}"))),
         }
     }
@@ -129,8 +128,12 @@ pub fn check_target(target: &TargetPath) -> Result<(), TargetError> {
 
 fn why_not(path: &Path, error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ELOOP) => format!("a symbolic link is in {}; give the path that it stands for", path.display()),
-        Some(Errno::ENOTDIR) => format!("{} is not a directory, or below something that is none", path.display()),
+        Some(Errno::ELOOP) => {
+            format!("a symbolic link is in {}; give the path that it stands for", path.display())
+        }
+        Some(Errno::ENOTDIR) => {
+            format!("{} is not a directory, or below something that is none", path.display())
+        }
         Some(Errno::ENOENT) => format!("its parent directory {} does not exist", path.display()),
         _ => format!("{} can't be opened: {error}", path.display()),
     }

@@ -63,7 +63,11 @@ impl<R: MountPods> NodeEffects<R> {
     ///
     /// # Errors
     /// When the directory or the mount table can't be used.
-    pub fn start(runtime: Arc<R>, config: NodeConfig, shutdown: &CancellationToken) -> Result<Self, StartError> {
+    pub fn start(
+        runtime: Arc<R>,
+        config: NodeConfig,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, StartError> {
         let cant = |what| move |source| StartError { what, source };
         for setting in harmful_settings() {
             tracing::warn!(
@@ -173,7 +177,10 @@ impl<R: MountPods> NodeEffects<R> {
                 if sessions.is_unknown(&session) { state_dir.remove_session(&session) } else { Ok(()) }
             });
             if let Err(error) = swept.await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the directory of an ended session stays");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the directory of an ended session stays"
+                );
             }
         }
         Ok(())

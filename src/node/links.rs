@@ -58,7 +58,9 @@ impl Links {
 
     /// Returns when the agent of a pod has said something, or has had `limit` to do so since it is followed.
     pub(super) async fn settled(&self, pod: &PodId, limit: Duration) {
-        let Some((mut view, since)) = self.lock().get(pod).map(|(link, since)| (link.view(), *since)) else { return };
+        let Some((mut view, since)) = self.lock().get(pod).map(|(link, since)| (link.view(), *since)) else {
+            return;
+        };
         let spoken = view.wait_for(|view| *view != AgentView::Silent);
         // Either way the caller looks at what is known by then.
         drop(tokio::time::timeout_at(since + limit, spoken).await.map(|spoken| spoken.map(drop)));

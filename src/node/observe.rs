@@ -7,7 +7,8 @@ use super::effects::NodeEffects;
 use crate::agent::frames::ClientState;
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{
-    AgentFact, BoundFact, ConnectionFact, DeviceNumber, Facts, PodFact, PodId, PodPhase, Timestamp, WorkloadFact,
+    AgentFact, BoundFact, ConnectionFact, DeviceNumber, Facts, PodFact, PodId, PodPhase, Timestamp,
+    WorkloadFact,
 };
 use crate::mountpod::pod::{pod_fact, session_of};
 use crate::mounts::table::{MountEntry, MountTable};
@@ -50,11 +51,14 @@ impl<R: MountPods> NodeEffects<R> {
     fn pods_of(&self, session: &SessionId) -> Vec<PodFact> {
         let running = self.runtime.list();
         self.links.follow(&*self.runtime, &running);
-        let of_session = running.into_iter().filter(|pod| session_of(&pod.record).is_ok_and(|id| id == *session));
+        let of_session =
+            running.into_iter().filter(|pod| session_of(&pod.record).is_ok_and(|id| id == *session));
         let mut pods: Vec<PodFact> = Vec::new();
         for pod in of_session {
             match pod_fact(&pod.record, pod.phase, AgentFact::Silent) {
-                Ok(fact) => pods.push(PodFact { agent: agent_fact(session, self.links.view(&fact.id)), ..fact }),
+                Ok(fact) => {
+                    pods.push(PodFact { agent: agent_fact(session, self.links.view(&fact.id)), ..fact })
+                }
                 Err(error) => tracing::warn!(%error, %session, "a mount pod of the session is left alone"),
             }
         }
@@ -62,7 +66,12 @@ impl<R: MountPods> NodeEffects<R> {
         pods
     }
 
-    fn connection(&self, session: &SessionId, own_mount: Option<DeviceNumber>, pods: &[PodFact]) -> ConnectionFact {
+    fn connection(
+        &self,
+        session: &SessionId,
+        own_mount: Option<DeviceNumber>,
+        pods: &[PodFact],
+    ) -> ConnectionFact {
         let Some(device) = own_mount else { return ConnectionFact::None };
         match self.sessions.get(session) {
             Some(held) if held.device == device && held.is_alive() => {

@@ -12,7 +12,10 @@ use crate::session::tree::TreeError;
 use crate::volume::VolumeId;
 
 /// It did not happen.
-pub(super) fn failed(what: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> EffectError {
+pub(super) fn failed(
+    what: impl Into<String>,
+    source: impl Into<Box<dyn Error + Send + Sync>>,
+) -> EffectError {
     EffectError::Failed { what: what.into(), source: source.into() }
 }
 

@@ -35,8 +35,11 @@ impl<R: MountPods> NodeEffects<R> {
     ) -> Result<(), EffectError> {
         const WHAT: &str = "add the ref";
         // Both names first, so that a ref that was exclusive before isn't any more.
-        let mut patch: AnnotationPatch = ref_annotation_names(target).into_iter().map(|name| (name, None)).collect();
-        patch.extend(ref_annotations(target, exclusivity).into_iter().map(|(name, value)| (name, Some(value))));
+        let mut patch: AnnotationPatch =
+            ref_annotation_names(target).into_iter().map(|name| (name, None)).collect();
+        patch.extend(
+            ref_annotations(target, exclusivity).into_iter().map(|(name, value)| (name, Some(value))),
+        );
         patch.insert(DELETE_AFTER.to_owned(), None);
         let patched = self.runtime.patch(&pod.name, &pod.uid, &patch).await;
         let record = patched.map_err(|error| of_runtime(WHAT, error))?;
@@ -50,7 +53,8 @@ impl<R: MountPods> NodeEffects<R> {
         target: &TargetPath,
         delete_after: Option<Timestamp>,
     ) -> Result<(), EffectError> {
-        let mut patch: AnnotationPatch = ref_annotation_names(target).into_iter().map(|name| (name, None)).collect();
+        let mut patch: AnnotationPatch =
+            ref_annotation_names(target).into_iter().map(|name| (name, None)).collect();
         if let Some(Timestamp(moment)) = delete_after {
             patch.insert(DELETE_AFTER.to_owned(), Some(moment.to_string()));
         }

@@ -113,13 +113,17 @@ impl<R: MountPods> Reconciler<R> {
             }
         }
         if let Err(error) = self.engine.effects().sweep().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "what ended sessions left can't be swept");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "what ended sessions left can't be swept"
+            );
         }
     }
 
     fn look_at_due(&mut self) {
         let now = Instant::now();
-        let due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(session, _)| session.clone()).collect();
+        let due: Vec<_> =
+            self.due.iter().filter(|(_, at)| **at <= now).map(|(session, _)| session.clone()).collect();
         for session in due {
             self.due.remove(&session);
             self.look_at(session);
@@ -151,8 +155,10 @@ impl<R: MountPods> Reconciler<R> {
                 }
             }
             Err(error) => {
-                let waits =
-                    self.failing.entry(session.clone()).or_insert_with(|| Waits::new(RETRY_FIRST, RETRY_LONGEST));
+                let waits = self
+                    .failing
+                    .entry(session.clone())
+                    .or_insert_with(|| Waits::new(RETRY_FIRST, RETRY_LONGEST));
                 let wait = waits.next_wait();
                 tracing::warn!(
                     error = &error as &dyn std::error::Error, %session, ?wait,

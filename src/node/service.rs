@@ -44,7 +44,8 @@ impl<R: MountPods> NodeService<R> {
         let (limits, engine_limits) = (config.limits, config.engine);
         let effects = NodeEffects::start(runtime, config, &shutdown)?;
         let engine = Arc::new(Engine::new(effects, engine_limits));
-        let reconciler = tokio::spawn(keep_reconciled(Arc::clone(&engine), limits.reconcile, shutdown.clone()));
+        let reconciler =
+            tokio::spawn(keep_reconciled(Arc::clone(&engine), limits.reconcile, shutdown.clone()));
         Ok(Self {
             engine,
             limits,
@@ -58,13 +59,20 @@ impl<R: MountPods> NodeService<R> {
     pub async fn shut_down(&self) {
         self.calls.close();
         if timeout(self.limits.shutdown, self.calls.wait()).await.is_err() {
-            tracing::warn!(calls = self.calls.len(), "calls in flight are cut off; they go on after the restart");
+            tracing::warn!(
+                calls = self.calls.len(),
+                "calls in flight are cut off; they go on after the restart"
+            );
         }
         self.shutdown.cancel();
     }
 
     /// Runs a call, unless the service is shutting down.
-    async fn call<T>(&self, what: &str, work: impl Future<Output = Result<T, MountError>>) -> Result<T, MountError> {
+    async fn call<T>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T, MountError>>,
+    ) -> Result<T, MountError> {
         if self.calls.is_closed() {
             return Err(MountError::TimedOut {
                 what: what.to_owned(),
@@ -86,8 +94,9 @@ impl<R: MountPods> NodeService<R> {
         let session = SessionId::new(&ShareKey::Volume(volume.clone()), &hash);
         let before = self.look_at_target(&session, &target).await?;
         // Held through the publish, so that the sweep does not forget it.
-        let launch =
-            self.effects().remember(&session, Launch { served: ServedVolume { volume, spec, resources }, secrets });
+        let launch = self
+            .effects()
+            .remember(&session, Launch { served: ServedVolume { volume, spec, resources }, secrets });
         if self.effects().device_of(&session).is_none() {
             // Before anything is created for it: does the volume exist?
             self.effects().tree_of(&launch).await.map_err(known)?;
@@ -111,7 +120,11 @@ impl<R: MountPods> NodeService<R> {
     }
 
     /// Is the target free for this session, and was its directory there?
-    async fn look_at_target(&self, session: &SessionId, target: &TargetPath) -> Result<TargetBefore, MountError> {
+    async fn look_at_target(
+        &self,
+        session: &SessionId,
+        target: &TargetPath,
+    ) -> Result<TargetBefore, MountError> {
         let table = self.effects().table().await.map_err(known)?;
         if let Some(top) = table.stack_at(target.as_path()).last() {
             return match self.effects().state_dir.session_of(top) {
@@ -133,7 +146,9 @@ impl<R: MountPods> NodeService<R> {
             Ok(Ok(true)) => Ok(TargetBefore::There),
             Ok(Ok(false)) => Ok(TargetBefore::Absent),
             Ok(Err(error)) => Err(target_error(error)),
-            Err(panic) => Err(MountError::Failed { what: "looking at the target".to_owned(), source: panic.into() }),
+            Err(panic) => {
+                Err(MountError::Failed { what: "looking at the target".to_owned(), source: panic.into() })
+            }
         }
     }
 
@@ -154,7 +169,9 @@ impl<R: MountPods> NodeService<R> {
         let removed = tokio::task::spawn_blocking(move || remove_target(&target)).await;
         match removed {
             Ok(result) => result.map_err(|error: TargetError| target_error(error)),
-            Err(panic) => Err(MountError::Failed { what: "removing the target".to_owned(), source: panic.into() }),
+            Err(panic) => {
+                Err(MountError::Failed { what: "removing the target".to_owned(), source: panic.into() })
+            }
         }
     }
 
@@ -204,9 +221,11 @@ impl<R: MountPods> MountService for NodeService<R> {
 
     fn targets(&self, volume: &VolumeId) -> Vec<TargetPath> {
         let pods = self.effects().runtime.list();
-        let of_volume = pods.iter().filter(|pod| served_volume(&pod.record).is_ok_and(|it| it.volume == *volume));
-        let mut targets: Vec<TargetPath> =
-            of_volume.flat_map(|pod| refs_of(&pod.record).iter().map(|(target, _)| target.clone()).collect::<Vec<_>>()).collect();
+        let of_volume =
+            pods.iter().filter(|pod| served_volume(&pod.record).is_ok_and(|it| it.volume == *volume));
+        let mut targets: Vec<TargetPath> = of_volume
+            .flat_map(|pod| refs_of(&pod.record).iter().map(|(target, _)| target.clone()).collect::<Vec<_>>())
+            .collect();
         targets.sort();
         targets.dedup();
         targets

@@ -80,10 +80,16 @@ impl<R: MountPods> NodeEffects<R> {
     }
 
     pub(super) async fn await_agent(&self, pod: &PodId, limit: Duration) -> Result<(), EffectError> {
-        self.until(pod, "reaching the agent", limit, |view| (*view != AgentView::Silent).then_some(Ok(()))).await
+        self.until(pod, "reaching the agent", limit, |view| (*view != AgentView::Silent).then_some(Ok(())))
+            .await
     }
 
-    pub(super) async fn offer(&self, session: &SessionId, pod: &PodId, limit: Duration) -> Result<(), EffectError> {
+    pub(super) async fn offer(
+        &self,
+        session: &SessionId,
+        pod: &PodId,
+        limit: Duration,
+    ) -> Result<(), EffectError> {
         const WHAT: &str = "offer the session";
         self.await_agent(pod, limit).await?;
         let held = self.sessions.get(session).ok_or_else(|| stale("the session"))?;
@@ -131,7 +137,9 @@ impl<R: MountPods> NodeEffects<R> {
             AgentView::Silent => None,
             // It has lost the session, or never got it: it must be offered again.
             AgentView::Idle => Some(Err(stale("the agent's session"))),
-            AgentView::Holding { session: held, .. } if held != session => Some(Err(stale("the agent's session"))),
+            AgentView::Holding { session: held, .. } if held != session => {
+                Some(Err(stale("the agent's session")))
+            }
             AgentView::Holding { client, .. } => match client {
                 ClientState::Starting { .. } => None,
                 ClientState::Serving { .. } => Some(Ok(())),
@@ -142,7 +150,12 @@ impl<R: MountPods> NodeEffects<R> {
         .await
     }
 
-    pub(super) async fn release(&self, session: &SessionId, pod: &PodId, limit: Duration) -> Result<(), EffectError> {
+    pub(super) async fn release(
+        &self,
+        session: &SessionId,
+        pod: &PodId,
+        limit: Duration,
+    ) -> Result<(), EffectError> {
         let deadline = Instant::now() + limit;
         while self.life_of(pod) == PodLife::Alive {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -188,9 +201,11 @@ impl<R: MountPods> NodeEffects<R> {
         target: &TargetPath,
         writability: Writability,
     ) -> Result<(), EffectError> {
-        let (mount_point, source) = (self.state_dir.mount_point(session), self.state_dir.mount_source(session));
+        let (mount_point, source) =
+            (self.state_dir.mount_point(session), self.state_dir.mount_source(session));
         let target = target.clone();
-        let bound = tokio::task::spawn_blocking(move || bind(&mount_point, &source, &target, writability)).await;
+        let bound =
+            tokio::task::spawn_blocking(move || bind(&mount_point, &source, &target, writability)).await;
         bound.map_err(|panic| failed("bind the volume", panic))?.map_err(of_bind)
     }
 
@@ -214,12 +229,18 @@ impl<R: MountPods> NodeEffects<R> {
         last: LastMount,
     ) -> Result<Result<(), UnbindError>, EffectError> {
         let (state_dir, session, target) = (Arc::clone(&self.state_dir), session.clone(), target.clone());
-        let ours = move |mount: &crate::mounts::table::MountEntry| state_dir.session_of(mount).as_ref() == Some(&session);
+        let ours = move |mount: &crate::mounts::table::MountEntry| {
+            state_dir.session_of(mount).as_ref() == Some(&session)
+        };
         let unbound = tokio::task::spawn_blocking(move || unbind(&target, ours, last)).await;
         unbound.map_err(|panic| failed("unbind the volume", panic))
     }
 
-    pub(super) async fn close_session(&self, session: &SessionId, limit: Duration) -> Result<(), EffectError> {
+    pub(super) async fn close_session(
+        &self,
+        session: &SessionId,
+        limit: Duration,
+    ) -> Result<(), EffectError> {
         let deadline = Instant::now() + limit;
         let table = self.table().await?;
         let stack = table.stack_at(&self.state_dir.mount_point(session));
@@ -243,8 +264,7 @@ impl<R: MountPods> NodeEffects<R> {
     fn holders(&self, session: &SessionId) -> Vec<PodId> {
         let pods = self.runtime.list();
         let ids = pods.iter().filter_map(|pod| crate::mountpod::pod::pod_id(&pod.record).ok());
-        let holds =
-            |pod: &PodId| matches!(self.links.view(pod), AgentView::Holding { session: held, .. } if held == *session);
+        let holds = |pod: &PodId| matches!(self.links.view(pod), AgentView::Holding { session: held, .. } if held == *session);
         ids.filter(holds).collect()
     }
 

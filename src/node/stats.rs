@@ -17,7 +17,11 @@ const RECOVERY_WAIT: Duration = Duration::from_secs(2);
 
 impl<R: MountPods> NodeEffects<R> {
     /// The session of a volume that a target shows.
-    pub(super) async fn session_at(&self, volume: &VolumeId, target: &TargetPath) -> Result<SessionId, MountError> {
+    pub(super) async fn session_at(
+        &self,
+        volume: &VolumeId,
+        target: &TargetPath,
+    ) -> Result<SessionId, MountError> {
         let not_mounted = || MountError::NotMounted { volume: volume.clone(), target: target.clone() };
         let table = self.table().await.map_err(|error| looking(target, error))?;
         let stack = table.stack_at(target.as_path());
@@ -27,7 +31,11 @@ impl<R: MountPods> NodeEffects<R> {
     }
 
     /// Usage and condition of a volume. Without a client that answers there is no usage: all of it is 0 then.
-    pub(super) async fn stats_of(&self, session: &SessionId, target: &TargetPath) -> Result<VolumeStats, MountError> {
+    pub(super) async fn stats_of(
+        &self,
+        session: &SessionId,
+        target: &TargetPath,
+    ) -> Result<VolumeStats, MountError> {
         let condition = self.condition(session).await.map_err(|error| looking(target, error))?;
         if condition != Condition::Serving {
             return Ok(stats(Usage::default(), condition));
@@ -35,12 +43,16 @@ impl<R: MountPods> NodeEffects<R> {
         let job = HelperJob::Statfs { path: self.state_dir.mount_point(session) };
         match self.helpers.run(session, &job, self.config.limits.stats).await {
             Ok(HelperAnswer::Usage(usage)) => Ok(stats(usage, condition)),
-            Ok(_) => Err(looking(target, std::io::Error::other("the helper gave the answer to another question"))),
-            Err(error @ (HelperError::TimedOut { .. } | HelperError::StillWaiting { .. })) => Err(MountError::TimedOut {
-                what: format!("statfs of the volume at {target}"),
-                limit_s: self.config.limits.stats.as_secs_f64(),
-                state: error.to_string(),
-            }),
+            Ok(_) => {
+                Err(looking(target, std::io::Error::other("the helper gave the answer to another question")))
+            }
+            Err(error @ (HelperError::TimedOut { .. } | HelperError::StillWaiting { .. })) => {
+                Err(MountError::TimedOut {
+                    what: format!("statfs of the volume at {target}"),
+                    limit_s: self.config.limits.stats.as_secs_f64(),
+                    state: error.to_string(),
+                })
+            }
             Err(error) => Err(looking(target, error)),
         }
     }
@@ -89,7 +101,9 @@ fn condition_of(facts: &Facts) -> Condition {
             let message = failed.unwrap_or_else(|| "its client is being started".to_owned());
             Condition::Recovering { message }
         }
-        ConnectionFact::Closing => Condition::Recovering { message: "its session is being closed".to_owned() },
+        ConnectionFact::Closing => {
+            Condition::Recovering { message: "its session is being closed".to_owned() }
+        }
         ConnectionFact::None => Condition::Lost { message: "it has no session".to_owned() },
         ConnectionFact::Lost { device } => Condition::Lost {
             message: format!("nobody holds its connection {device} any more; a new one is being made"),

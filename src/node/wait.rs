@@ -6,11 +6,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::effects::NodeEffects;
 use super::outcome::stale;
+use crate::agent::frames::ClientState;
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{PodId, PodPhase};
 use crate::mountpod::pod::pod_id;
 use crate::runtime::MountPods;
-use crate::agent::frames::ClientState;
 use crate::session::link::AgentView;
 
 /// Is a pod there?

@@ -14,7 +14,7 @@ use crate::agent::{self, AgentOptions, ClientPrograms};
 use crate::config::flags::StandaloneOptions;
 use crate::hostdir::{self, ServeOptions};
 use crate::mounts::helper::{HelperJob, run_helper};
-use crate::runtime::process::launch::{LaunchOptions, launch};
+use crate::runtime::process::launch::{self, LaunchOptions};
 use crate::telemetry::{self, LogOptions};
 
 /// A CSI driver that runs each volume's FUSE client in a mount pod of its own.
@@ -63,7 +63,7 @@ pub fn run() -> ExitCode {
         Program::DemoWriter(options) => demo::writer::run(&options),
         Program::MountAgent(options) => agent::run(options, ClientPrograms::WithinThis),
         Program::MountHostdir(Hostdir::Serve(options)) => hostdir::serve(&options),
-        Program::MountPodLaunch(options) => launch(&options),
+        Program::MountPodLaunch(options) => launch::main(&options),
         Program::MountHelper(job) => run_helper(&job),
     }
 }

@@ -17,7 +17,8 @@ use crate::csi::node::{NodeDesk, NodeFacts};
 use crate::csi::server::{Desks, serve};
 use crate::node::{NodeConfig, NodeService};
 use crate::provision::hostdir::Hostdir;
-use crate::runtime::process::ProcessRuntime;
+use crate::runtime::process::{ProcessOptions, ProcessRuntime};
+use crate::telemetry::chain;
 
 /// The owner label of this program's mount pods.
 const OWNER: &str = "standalone";
@@ -27,9 +28,7 @@ pub(super) async fn run(options: StandaloneOptions) -> ExitCode {
     match serve_until_told(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let reasons = std::iter::successors(error.source(), |reason| (*reason).source());
-            let told = reasons.fold(error.to_string(), |told, reason| format!("{told}: {reason}"));
-            tracing::error!("the driver ends: {told}");
+            tracing::error!("the driver ends: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -40,15 +39,16 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
         return Err("mounting file systems needs root: start the driver as root".into());
     }
     let stop = stop_at_signals()?;
-    let state = State::take(&options.state_dir)?;
+    let state = State::open(&options.state_dir)?;
     let roots = options.roots()?;
     let provisioner = Hostdir::new(roots.clone())?;
     let node_id = node_id(&options)?;
 
-    let runtime = Arc::new(ProcessRuntime::open(&state.engine()).await?);
+    let runtime = Arc::new(ProcessRuntime::open(ProcessOptions::new(state.engine())).await?);
     let mounts = Arc::new(NodeService::start(runtime.clone(), node_config(&state, roots))?);
     let edge = Edge::default();
-    let facts = NodeFacts { id: node_id.clone(), volumes_max: options.max_volumes_per_node, key: state.key() };
+    let facts =
+        NodeFacts { id: node_id.clone(), volumes_max: options.max_volumes_per_node, key: state.key() };
     let desks = Desks {
         identity: IdentityDesk::new(options.driver_name, StateIsWritable(state.engine()), edge.clone()),
         controller: ControllerDesk::new(provisioner.clone(), mounts.clone(), node_id, edge.clone()),
@@ -58,6 +58,7 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
     let served = serve(&options.endpoint, desks, stop).await;
     provisioner.stop();
     mounts.shut_down().await;
+    runtime.shutdown().await;
     Ok(served?)
 }
 
@@ -71,7 +72,9 @@ fn node_id(options: &StandaloneOptions) -> Result<NodeId, Box<dyn Error>> {
         return Ok(id.clone());
     }
     let name = nix::unistd::gethostname()?.to_string_lossy().into_owned();
-    Ok(name.parse().map_err(|why| format!("the host name {name:?} can't be the node's id ({why}); give --node-id"))?)
+    Ok(name
+        .parse()
+        .map_err(|why| format!("the host name {name:?} can't be the node's id ({why}); give --node-id"))?)
 }
 
 /// A token that is cancelled at the first SIGTERM or SIGINT.
@@ -102,7 +105,9 @@ impl Health for StateIsWritable {
         };
         match written {
             Ok(()) => Readiness::Ready,
-            Err(error) => Readiness::Broken { why: format!("can't write and remove {}: {error}", probe.display()) },
+            Err(error) => {
+                Readiness::Broken { why: format!("can't write and remove {}: {error}", probe.display()) }
+            }
         }
     }
 }

@@ -1,11 +1,9 @@
-//! What does a driver keep in its state directory before anything is published: its lock and its key.
+//! What does a driver find in its state directory before anything is published? A place for the engine, and its key.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::volume::NodeKey;
 
@@ -15,18 +13,16 @@ const KEY_BYTES: usize = 32;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
-/// A state directory that belongs to this driver while it lives.
+/// A state directory.
 #[derive(Debug)]
-pub struct State {
+pub(super) struct State {
     directory: PathBuf,
     key: NodeKey,
-    /// Held to the end of the driver, however it ends.
-    _lock: Flock<File>,
 }
 
 /// Why a state directory can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum StateError {
+pub(super) enum StateError {
     /// A directory or file could not be made or read.
     #[error("can't {what} {}", path.display())]
     Unusable {
@@ -38,9 +34,6 @@ pub enum StateError {
         #[source]
         source: io::Error,
     },
-    /// Two drivers on one directory would each end what the other serves.
-    #[error("another driver uses --state-dir {}; stop it, or choose another directory", .0.display())]
-    InUse(PathBuf),
     /// The key was cut short: a disk was full, or somebody edited it.
     #[error(
         "{} is not a key of {KEY_BYTES} bytes; if no volume with credentials is published, remove it and start again",
@@ -55,41 +48,30 @@ fn unusable(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateE
 }
 
 impl State {
-    /// Makes the directory if it is missing, and takes it for this driver.
+    /// Makes what is missing, and reads what is there.
     ///
     /// # Errors
-    /// See [`StateError`]; another driver's directory is left as it is.
-    pub fn take(directory: &Path) -> Result<Self, StateError> {
+    /// See [`StateError`].
+    pub(super) fn open(directory: &Path) -> Result<Self, StateError> {
         let made = DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(directory);
         made.map_err(unusable("create", directory))?;
         let narrowed = std::fs::set_permissions(directory, Permissions::from_mode(PRIVATE_DIRECTORY));
         narrowed.map_err(unusable("set the mode of", directory))?;
-        let lock = lock(directory)?;
         let key = read_or_make_key(&directory.join("node.key"))?;
-        Ok(Self { directory: directory.to_owned(), key, _lock: lock })
+        Ok(Self { directory: directory.to_owned(), key })
     }
 
     /// Where the engine keeps mount pods and sessions.
     #[must_use]
-    pub fn engine(&self) -> PathBuf {
+    pub(super) fn engine(&self) -> PathBuf {
         self.directory.join("engine")
     }
 
     /// The node's key.
     #[must_use]
-    pub fn key(&self) -> NodeKey {
+    pub(super) fn key(&self) -> NodeKey {
         self.key.clone()
     }
-}
-
-fn lock(directory: &Path) -> Result<Flock<File>, StateError> {
-    let path = directory.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(&path);
-    let file = file.map_err(unusable("open", &path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => StateError::InUse(directory.to_owned()),
-        other => StateError::Unusable { what: "lock", path, source: other.into() },
-    })
 }
 
 fn read_or_make_key(path: &Path) -> Result<NodeKey, StateError> {
@@ -97,7 +79,11 @@ fn read_or_make_key(path: &Path) -> Result<NodeKey, StateError> {
         Ok(mut file) => {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).map_err(unusable("read", path))?;
-            if bytes.len() == KEY_BYTES { Ok(NodeKey::new(bytes)) } else { Err(StateError::BadKey(path.to_owned())) }
+            if bytes.len() == KEY_BYTES {
+                Ok(NodeKey::new(bytes))
+            } else {
+                Err(StateError::BadKey(path.to_owned()))
+            }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(path),
         Err(error) => Err(unusable("open", path)(error)),
@@ -107,7 +93,8 @@ fn read_or_make_key(path: &Path) -> Result<NodeKey, StateError> {
 /// A key is whole or not there: it is written beside its place and moved there.
 fn make_key(path: &Path) -> Result<NodeKey, StateError> {
     let mut bytes = vec![0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| unusable("make random bytes for", path)(std::io::Error::other(error)))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| unusable("make random bytes for", path)(io::Error::other(error)))?;
     let beside = path.with_extension("new");
     let file = OpenOptions::new().create(true).truncate(true).write(true).mode(PRIVATE_FILE).open(&beside);
     let mut file = file.map_err(unusable("create", &beside))?;
@@ -129,20 +116,17 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_differs_between_nodes() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let first = digest(&State::take(&one.path().join("state")).unwrap());
-        assert_eq!(digest(&State::take(&one.path().join("state")).unwrap()), first);
-        assert_ne!(digest(&State::take(other.path()).unwrap()), first);
+        let first = digest(&State::open(&one.path().join("state")).unwrap());
+        assert_eq!(digest(&State::open(&one.path().join("state")).unwrap()), first);
+        assert_ne!(digest(&State::open(other.path()).unwrap()), first);
         let mode = std::fs::metadata(one.path().join("state/node.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, PRIVATE_FILE);
     }
 
     #[test]
-    fn a_second_driver_is_refused_and_a_short_key_too() {
+    fn a_key_that_was_cut_short_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let first = State::take(directory.path()).unwrap();
-        assert!(matches!(State::take(directory.path()), Err(StateError::InUse(_))));
-        drop(first);
         std::fs::write(directory.path().join("node.key"), "short").unwrap();
-        assert!(matches!(State::take(directory.path()), Err(StateError::BadKey(_))));
+        assert!(matches!(State::open(directory.path()), Err(StateError::BadKey(_))));
     }
 }

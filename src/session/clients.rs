@@ -19,11 +19,9 @@ pub struct ClientNeeds {
 #[must_use]
 pub fn needs_of(client: ClientKind) -> ClientNeeds {
     match client {
-        ClientKind::Hostdir => ClientNeeds {
-            fs_type: "fuse.hostdir",
-            wanted: hostdir_wants(),
-            state_bytes: hostdir::STATE_LEN,
-        },
+        ClientKind::Hostdir => {
+            ClientNeeds { fs_type: "fuse.hostdir", wanted: hostdir_wants(), state_bytes: hostdir::STATE_LEN }
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use crate::mountpod::facts::DeviceNumber;
 use crate::mounts::syscalls::{Unmount, abort_connection, unmount};
 use crate::mounts::table::MountTable;
-use crate::mountpod::facts::DeviceNumber;
 
 /// The most mounts that are taken from a session's own mount point; there is one.
 const STACK_MAX: usize = 16;

@@ -134,8 +134,7 @@ pub fn negotiate(offer: &KernelOffer, wanted: &Wanted) -> Negotiated {
     if flags & FLAG_INIT_EXT == 0 {
         flags &= u64::from(u32::MAX);
     }
-    let max_pages =
-        if flags & FLAG_MAX_PAGES == 0 { MAX_PAGES_DEFAULT } else { wanted.max_pages.max(1) };
+    let max_pages = if flags & FLAG_MAX_PAGES == 0 { MAX_PAGES_DEFAULT } else { wanted.max_pages.max(1) };
     Negotiated {
         minor: offer.minor.min(wanted.minor),
         flags,

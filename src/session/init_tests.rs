@@ -93,11 +93,17 @@ fn what_is_no_init_is_refused() {
 
 #[test]
 fn every_field_of_the_answer_is_in_its_place() {
-    let negotiated =
-        Negotiated { minor: 40, flags: HAS_RESEND | BIG_WRITES, max_readahead: 5, max_write: 6, max_pages: 7 };
+    let negotiated = Negotiated {
+        minor: 40,
+        flags: HAS_RESEND | BIG_WRITES,
+        max_readahead: 5,
+        max_write: 6,
+        max_pages: 7,
+    };
     let reply = init_reply(9, &negotiated, &WANTED);
     let fields = Fields(&reply);
-    let places = [(0, 80), (4, 0), (8, 9), (16, 7), (20, 40), (24, 5), (28, 1 << 5), (36, 6), (40, 1), (48, 1 << 7)];
+    let places =
+        [(0, 80), (4, 0), (8, 9), (16, 7), (20, 40), (24, 5), (28, 1 << 5), (36, 6), (40, 1), (48, 1 << 7)];
     for (at, value) in places {
         assert_eq!(fields.u32(at), Ok(value), "at {at}");
     }

@@ -70,7 +70,11 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> OpenError {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open_session(state_dir: &StateDir, session: &SessionId, served: &ServedVolume) -> Result<OpenedSession, OpenError> {
+pub fn open_session(
+    state_dir: &StateDir,
+    session: &SessionId,
+    served: &ServedVolume,
+) -> Result<OpenedSession, OpenError> {
     state_dir.create_session(session).map_err(system("create the session's directory"))?;
     let mount_point = state_dir.mount_point(session);
     let table = MountTable::read().map_err(system("read the mount table"))?;

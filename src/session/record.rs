@@ -32,7 +32,12 @@ pub struct SessionRecord {
 impl SessionRecord {
     /// The record of a session that was just opened.
     #[must_use]
-    pub fn new(session: SessionId, device: DeviceNumber, negotiated: Negotiated, served: ServedVolume) -> Self {
+    pub fn new(
+        session: SessionId,
+        device: DeviceNumber,
+        negotiated: Negotiated,
+        served: ServedVolume,
+    ) -> Self {
         Self { version: RECORD_VERSION, session, device, negotiated, served }
     }
 

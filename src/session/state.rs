@@ -10,8 +10,7 @@ use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 
 /// The state may neither shrink (a client that has it mapped would die of SIGBUS) nor grow, and stays so.
-const SEALS: SealFlag =
-    SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
+const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
 /// Creates the state of a new session: zeros, of a fixed length.
 ///

@@ -4,6 +4,8 @@
 //! `agent::frames::Offer` all print keys only). Libraries under us see raw bytes, so their levels stop at `warn`,
 //! whatever level is asked for.
 
+use std::error::Error;
+
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -68,4 +70,17 @@ pub fn start(options: LogOptions) {
         LogFormat::Text => subscriber.with_target(false).init(),
         LogFormat::Json => subscriber.json().init(),
     }
+}
+
+/// An error and all that caused it, in one line; each `Display` tells only its own part.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told.push_str(": ");
+        told.push_str(&error.to_string());
+        cause = error.source();
+    }
+    told
 }

@@ -19,6 +19,7 @@ require_machine() {
 install_tools() {
   local wanted=()
   command -v cc >/dev/null || wanted+=(gcc libc6-dev)
+  command -v jq >/dev/null || wanted+=(jq)
   go_is_new_enough || wanted+=(golang-go)
   if [ ${#wanted[@]} -gt 0 ]; then
     command -v apt-get >/dev/null || die "these are missing and there is no apt-get to install them: ${wanted[*]}"

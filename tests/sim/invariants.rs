@@ -12,9 +12,10 @@ use crate::world::{Client, Pod, Session, World};
 const UNNOTICED: Duration = Duration::from_millis(150);
 
 type Broken = Vec<String>;
+type Sentence = (&'static str, fn(&Session) -> Broken);
 
 /// A sentence, and the function that says where it does not hold.
-const SENTENCES: [(&str, fn(&Session) -> Broken); 6] = [
+const SENTENCES: [Sentence; 6] = [
     ("a published target is bound to a connection that somebody holds", published_is_usable),
     ("whatever shows a live connection is counted", bound_is_counted),
     ("at most one client serves a connection", one_client_per_connection),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::telemetry::chain;
+
 /// Tells steps as they happen, with the time that each took.
 #[derive(Debug)]
 pub(super) struct Narrator {
@@ -42,13 +44,7 @@ impl Narrator {
 
     pub(super) fn failed(&self, error: &dyn Error) -> ExitCode {
         eprintln!();
-        eprint!("demo: {error}");
-        let mut source = error.source();
-        while let Some(reason) = source {
-            eprint!(": {reason}");
-            source = reason.source();
-        }
-        eprintln!();
+        eprintln!("demo: {}", chain(error));
         ExitCode::FAILURE
     }
 }

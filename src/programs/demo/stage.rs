@@ -164,7 +164,8 @@ impl Stage {
         }
         for point in left.mounts.drain(..).rev() {
             narrator.says(&format!("detaching {}", point.display()));
-            unmount(&point, Unmount::Detach).map_err(DemoError::machine(format!("detach {}", point.display())))?;
+            unmount(&point, Unmount::Detach)
+                .map_err(DemoError::machine(format!("detach {}", point.display())))?;
         }
         let removed = tokio::fs::remove_dir_all(&self.directory).await;
         removed.map_err(DemoError::machine(format!("remove {}", self.directory.display())))?;

@@ -91,7 +91,7 @@ pub(super) fn delete(roots: &Roots, id: &SnapshotId, stop: &Stop) -> Result<(), 
     if !place::exists(root.snapshots.as_fd(), id.name())
         .map_err(|e| StoreError::new("looking at the snapshot", e))?
     {
-        return Ok(remove::empty_trash(root.trash.as_fd(), &label(id), stop)?);
+        return remove::empty_trash(root.trash.as_fd(), &label(id), stop);
     }
     remove::throw_away(root.snapshots.as_fd(), id.name(), root.trash.as_fd(), &label(id))?;
     fsync(&root.snapshots).map_err(|errno| StoreError::new("syncing the snapshots", errno))?;

@@ -90,10 +90,10 @@ fn advance(
     stop: &Stop,
 ) -> Result<(), CreateVolumeError> {
     let looked = |errno| StoreError::new("looking at the volume's directory", errno);
-    if let VolumeState::Placing { inode } = record.state {
-        if place::inode(root.dir.as_fd(), id.name()).map_err(looked)? == Some(inode) {
-            return set_state(root, id, record, VolumeState::Ready);
-        }
+    if let VolumeState::Placing { inode } = record.state
+        && place::inode(root.dir.as_fd(), id.name()).map_err(looked)? == Some(inode)
+    {
+        return set_state(root, id, record, VolumeState::Ready);
     }
     let made = make_directory(roots, root, id, record.source.as_ref(), stop)?;
     let inode = nix::sys::stat::fstat(&made).map_err(looked)?.st_ino;

@@ -78,8 +78,8 @@ fn cant<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> LaunchError
 
 /// The program: prints what was launched as JSON on stdout, or why not on stderr.
 #[must_use]
-pub fn launch(options: &LaunchOptions) -> ExitCode {
-    let printed = begin(options).and_then(|launched| {
+pub fn main(options: &LaunchOptions) -> ExitCode {
+    let printed = launch(options).and_then(|launched| {
         let json = serde_json::to_string(&launched).map_err(cant("describe the launched process"))?;
         writeln!(io::stdout(), "{json}").map_err(cant("tell what was launched"))
     });
@@ -120,7 +120,7 @@ fn lock(pod_dir: &Path) -> io::Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
 }
 
-fn begin(options: &LaunchOptions) -> Result<Launched, LaunchError> {
+fn launch(options: &LaunchOptions) -> Result<Launched, LaunchError> {
     let _lock = lock(&options.pod_dir).map_err(cant("lock the pod's directory"))?;
     if let Some(before) = read_launched(&options.pod_dir).map_err(cant("read who was launched before"))? {
         return Ok(before);

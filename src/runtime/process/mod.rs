@@ -41,6 +41,8 @@ pub use records::WARNING;
 const AGENT_SOCKET: &str = "agent.sock";
 /// In the runtime's directory: held by the one driver that uses it.
 const LOCK_FILE: &str = "lock";
+/// In the runtime's directory: the highest resource version that may have been given out.
+const VERSION_FILE: &str = "resource-version";
 /// In the runtime's directory: the pods' records and directories.
 const PODS_DIR: &str = "pods";
 /// Bytes of a hash that tell the cgroups of several runtimes on a machine apart.
@@ -130,15 +132,7 @@ impl ProcessRuntime {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(dir: &Path) -> Result<Self, OpenError> {
-        Self::open_with(ProcessOptions::new(dir.to_owned())).await
-    }
-
-    /// As [`Self::open`], set up otherwise than usual.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub async fn open_with(options: ProcessOptions) -> Result<Self, OpenError> {
+    pub async fn open(options: ProcessOptions) -> Result<Self, OpenError> {
         // Agents whose launcher has ended become children of this process, which reaps them.
         prctl::set_child_subreaper(true).map_err(|errno| OpenError::Subreaper(errno.into()))?;
         let shared = Arc::new(Shared::open(options)?);
@@ -186,7 +180,7 @@ impl Shared {
             .map_err(|_| OpenError::InUse(options.dir.clone()))?;
         let dir = fs::canonicalize(&options.dir).map_err(dir_error(&options.dir))?;
         let instance = HEXLOWER.encode(&Sha256::digest(dir.as_os_str().as_encoded_bytes())[..INSTANCE_BYTES]);
-        let records = Records::open(&pods_dir).map_err(OpenError::Records)?;
+        let records = Records::open(&pods_dir, options.dir.join(VERSION_FILE)).map_err(OpenError::Records)?;
         let shared = Self {
             group: GroupName::of_runtime(&instance),
             instance,

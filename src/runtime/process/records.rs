@@ -29,8 +29,6 @@ const OWN_PREFIX: &str = "process.mountpod.dev/";
 const RECORD_SUFFIX: &str = ".json";
 /// A file that was not finished.
 const UNFINISHED_SUFFIX: &str = ".new";
-/// The highest version that may have been given out.
-const VERSION_FILE: &str = "resource-version";
 /// Versions are set aside in blocks, so that most changes write one file.
 const VERSION_BLOCK: u64 = 1000;
 /// A pod's name is a DNS label or longer, and a file's name with something added.
@@ -96,6 +94,8 @@ pub(super) struct Ending {
 #[derive(Debug)]
 pub(super) struct Records {
     dir: PathBuf,
+    /// Beside the pods, so that their directory is empty when there are none.
+    version_file: PathBuf,
     pods: BTreeMap<String, Pod>,
     version: u64,
     version_reserved: u64,
@@ -106,7 +106,7 @@ impl Records {
     ///
     /// # Errors
     /// When a file can't be read, or is no record.
-    pub(super) fn open(dir: &Path) -> Result<Self, RecordError> {
+    pub(super) fn open(dir: &Path, version_file: PathBuf) -> Result<Self, RecordError> {
         fs::create_dir_all(dir).map_err(file_error(dir))?;
         let mut pods = BTreeMap::new();
         for entry in fs::read_dir(dir).map_err(file_error(dir))? {
@@ -121,8 +121,8 @@ impl Records {
                 pods.insert(name.to_owned(), pod);
             }
         }
-        let version = read_version(&dir.join(VERSION_FILE))?;
-        Ok(Self { dir: dir.to_owned(), pods, version, version_reserved: version })
+        let version = read_version(&version_file)?;
+        Ok(Self { dir: dir.to_owned(), version_file, pods, version, version_reserved: version })
     }
 
     pub(super) fn pods(&self) -> impl Iterator<Item = (&String, &Pod)> {
@@ -263,7 +263,7 @@ impl Records {
     fn next_version(&mut self) -> Result<u64, RecordError> {
         if self.version == self.version_reserved {
             let reserved = self.version_reserved + VERSION_BLOCK;
-            replace(&self.dir.join(VERSION_FILE), reserved.to_string().as_bytes())?;
+            replace(&self.version_file, reserved.to_string().as_bytes())?;
             self.version_reserved = reserved;
         }
         self.version += 1;
