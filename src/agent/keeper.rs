@@ -189,5 +189,5 @@ fn keep_output(read: io::Result<usize>, piece: &[u8], tail: &mut Tail) -> bool {
 
 /// The client's words go on in the pod's own log.
 fn show(line: &str) {
-    tracing::info!(target: "client", "{line}");
+    tracing::info!("client: {line}");
 }

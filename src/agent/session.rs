@@ -139,6 +139,10 @@ impl Session {
 
     /// Kills the client; what follows comes when all its processes are gone.
     pub(super) fn end_client(&mut self, then: Then) {
+        if let Run::Client(keeper, _) = &mut self.run {
+            // It is told nowhere else what a client said last; its events do not count any more.
+            drop(keeper.last_words(&mut self.tail));
+        }
         self.run = Run::Rest { then, until: Instant::now() + KILL_LIMIT };
         if matches!(self.client, ClientState::Serving { .. }) {
             self.client = ClientState::Starting { starts: self.starts };

@@ -107,7 +107,6 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct ProcessRuntime {
     shared: Arc<Shared>,
-    tasks: TaskTracker,
 }
 
 /// What the runtime and the tasks of its pods have in common.
@@ -124,6 +123,8 @@ struct Shared {
     shown: Mutex<Vec<RunningPod>>,
     changes: watch::Sender<u64>,
     shutdown: CancellationToken,
+    /// Those of the pods, and changes that are being made.
+    tasks: TaskTracker,
     _lock: Flock<File>,
 }
 
@@ -137,23 +138,23 @@ impl ProcessRuntime {
         prctl::set_child_subreaper(true).map_err(|errno| OpenError::Subreaper(errno.into()))?;
         let shared = Arc::new(Shared::open(options)?);
         sweep::sweep(&shared).await;
-        let runtime = Self { shared, tasks: TaskTracker::new() };
+        let runtime = Self { shared };
         for pod in runtime.list() {
             runtime.watch_pod(&pod.record);
         }
         Ok(runtime)
     }
 
-    /// Ends the tasks of this runtime. The pods go on.
+    /// Ends the tasks of this runtime, and waits for changes that are being made. The pods go on.
     pub async fn shutdown(&self) {
         self.shared.shutdown.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 
     fn watch_pod(&self, record: &Pod) {
         if let Some(pod) = pod::PodTask::new(&self.shared, record) {
-            self.tasks.spawn(self.shared.shutdown.clone().run_until_cancelled_owned(pod.run()));
+            self.shared.tasks.spawn(self.shared.shutdown.clone().run_until_cancelled_owned(pod.run()));
         }
     }
 }
@@ -189,6 +190,7 @@ impl Shared {
             records: Mutex::new(records),
             changes: watch::Sender::new(0),
             shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             _lock: lock,
             pods_dir,
             options,
@@ -206,7 +208,7 @@ impl Shared {
         change: impl FnOnce(&mut Records) -> Result<T, RecordError> + Send + 'static,
     ) -> Result<T, ChangeError> {
         let shared = Arc::clone(self);
-        let changed = tokio::task::spawn_blocking(move || {
+        let changed = self.tasks.spawn_blocking(move || {
             let mut records = locked(&shared.records);
             let outcome = change(&mut records);
             *locked(&shared.shown) = shown(&records);
@@ -259,7 +261,6 @@ impl MountPods for ProcessRuntime {
     async fn create(&self, pod: Pod) -> Result<Pod, RuntimeError> {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let shared = Arc::clone(&self.shared);
-        let tasks = self.tasks.clone();
         let runtime = tokio::runtime::Handle::current();
         let created = self.shared.change(move |records| {
             limits::limits_of(&pod)?;
@@ -267,7 +268,7 @@ impl MountPods for ProcessRuntime {
             // Here, so that a created pod has its task even if the caller goes away.
             if let Some(task) = pod::PodTask::new(&shared, &pod) {
                 let shutdown = shared.shutdown.clone();
-                tasks.spawn_on(shutdown.run_until_cancelled_owned(task.run()), &runtime);
+                shared.tasks.spawn_on(shutdown.run_until_cancelled_owned(task.run()), &runtime);
             }
             Ok(pod)
         });
