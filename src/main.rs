@@ -11,6 +11,7 @@ use mountpod::runtime::process::launch::{self, LaunchOptions};
 /// A CSI driver that runs each volume's FUSE client in a mount pod of its own.
 #[derive(Debug, Parser)]
 #[command(version, about)]
+#[allow(clippy::enum_variant_names, reason = "the names of the subcommands begin alike")]
 enum CommandLine {
     /// Run the agent of a mount pod
     MountAgent(AgentOptions),
