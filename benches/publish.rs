@@ -4,12 +4,17 @@
 //! the same run: one state write and one mount for a warm publish, and one process start more for a cold one. Ratios
 //! are what counts: absolute times are those of the machine.
 #![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
+    dead_code,
     missing_docs,
-    reason = "a bench"
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::let_underscore_must_use,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test may panic, print figures and start processes"
 )]
 
 #[path = "../tests/support/mod.rs"]
@@ -91,7 +96,7 @@ async fn main() {
     figures.row("cold publish", "state write + mount + process start");
     figures.row("last unpublish", "state write + unmount + process start");
     println!("an empty call over the same socket takes {:.0} us", figures.p50("an empty call (Probe)"));
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }
 
 /// What no mount-pod driver can avoid, done by hand.

@@ -1,5 +1,17 @@
 //! Does the driver do its main job: publish, share, refuse, restart, and end?
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::let_underscore_must_use,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test may panic, print figures and start processes"
+)]
 
 mod support;
 
@@ -32,7 +44,7 @@ async fn two_targets_share_one_mount_pod_and_the_last_takes_it_along() {
     assert_eq!(fs::read_to_string(driver.root().join("shared/x")).unwrap(), "y");
     caller.delete_volume(&volume.volume_id).await.unwrap();
     assert!(!driver.root().join("shared").exists());
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }
 
 #[tokio::test]
@@ -52,7 +64,7 @@ async fn reader_only_targets_cannot_write() {
     for target in [&writer, &reader] {
         caller.unpublish(&volume.volume_id, target).await.unwrap();
     }
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }
 
 #[tokio::test]
@@ -69,7 +81,7 @@ async fn a_single_writer_volume_refuses_a_second_target() {
     caller.unpublish(&volume.volume_id, &first).await.unwrap();
     caller.publish(&volume, &second, Mode::SingleNodeSingleWriter).await.unwrap();
     caller.unpublish(&volume.volume_id, &second).await.unwrap();
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }
 
 #[tokio::test]
@@ -80,7 +92,7 @@ async fn workloads_go_on_while_the_driver_is_stopped_and_started() {
     let target = driver.target("t");
     publish(&mut caller, &volume, &target).await;
     fs::write(target.join("x"), "before").unwrap();
-    driver.stop();
+    driver.stop().await;
     assert_eq!(fs::read_to_string(target.join("x")).unwrap(), "before");
     fs::write(target.join("x"), "while it is away").unwrap();
     driver.start_again();
@@ -93,7 +105,7 @@ async fn workloads_go_on_while_the_driver_is_stopped_and_started() {
     for target in [&target, &second] {
         caller.unpublish(&volume.volume_id, target).await.unwrap();
     }
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }
 
 #[tokio::test]
@@ -110,7 +122,7 @@ async fn a_volume_in_use_is_not_deleted_and_stats_tell_its_size() {
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     caller.unpublish(&volume.volume_id, &target).await.unwrap();
     caller.delete_volume(&volume.volume_id).await.unwrap();
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }
 
 #[tokio::test]
@@ -128,5 +140,5 @@ async fn the_socket_is_for_root_alone_and_a_second_driver_is_refused() {
     assert!(!second.status.success());
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("another driver"), "{said}");
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }

@@ -1,5 +1,17 @@
 //! Does a secret that was given to the driver stand anywhere afterwards?
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::let_underscore_must_use,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test may panic, print figures and start processes"
+)]
 
 mod support;
 
@@ -114,7 +126,7 @@ async fn a_secret_is_found_nowhere() {
     let delete = DeleteVolumeRequest { volume_id: volume.volume_id.clone(), secrets: secrets() };
     caller.controller.delete_volume(delete).await.unwrap();
     assert!(!contains(driver.log().as_bytes(), SECRET.as_bytes()));
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }
 
 /// argv and environment of every process that names the directory.

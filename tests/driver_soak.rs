@@ -1,5 +1,17 @@
 //! Do many callers at once leave an error or a trace?
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::let_underscore_must_use,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test may panic, print figures and start processes"
+)]
 
 mod support;
 
@@ -57,5 +69,5 @@ async fn cycles_of_concurrent_callers_leave_nothing() {
     for volume in volumes.iter() {
         caller.delete_volume(&volume.volume_id).await.unwrap();
     }
-    driver.stop_and_leave_nothing();
+    driver.stop_and_leave_nothing().await;
 }

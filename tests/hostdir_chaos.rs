@@ -119,5 +119,5 @@ const CHECKS: &[Check] = &[
 ];
 
 fn main() {
-    chaos::process::program(&CHECKS);
+    chaos::process::program(CHECKS);
 }

@@ -156,9 +156,9 @@ async fn a_writer_sees_no_error_when_client_agent_or_driver_dies_alone() {
     let mut load = Load::start(&node, a.as_path());
     load.goes_on("the start").await;
     for round in 0..2 {
-        node.kill("mount-hostdir");
+        node.kill("mount-hostdir").await;
         load.goes_on(&format!("the death of the client, round {round}")).await;
-        node.kill("mount-agent");
+        node.kill("mount-agent").await;
         load.goes_on(&format!("the death of the agent, round {round}")).await;
         driver.stop().await;
         load.goes_on(&format!("the death of the driver, round {round}")).await;
@@ -183,7 +183,12 @@ async fn targets_are_usable_again_after_driver_and_agent_died_together() {
     in_time("publish", driver.service.publish(request("v", &b, Writability::ReadOnly))).await.unwrap();
     write(&a.as_path().join("file"), "before").await.unwrap();
     driver.stop().await;
-    node.kill("mount-agent");
+    node.kill("mount-agent").await;
+    eventually("agent and client are dead", || {
+        let left = node.processes("mount-");
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
     let dead = read(&a.as_path().join("file")).await.unwrap_err();
     assert!(matches!(dead.raw_os_error(), Some(nix::libc::ENOTCONN | nix::libc::ECONNABORTED)), "{dead}");
 

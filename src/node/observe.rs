@@ -57,7 +57,7 @@ impl<R: MountPods> NodeEffects<R> {
         for pod in of_session {
             match pod_fact(&pod.record, pod.phase, AgentFact::Silent) {
                 Ok(fact) => {
-                    pods.push(PodFact { agent: agent_fact(session, self.links.view(&fact.id)), ..fact })
+                    pods.push(PodFact { agent: agent_fact(session, self.links.view(&fact.id)), ..fact });
                 }
                 Err(error) => tracing::warn!(%error, %session, "a mount pod of the session is left alone"),
             }

@@ -7,6 +7,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::runtime::process::control_groups_of;
+
 /// Things that name a directory of ours, found on the machine.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
@@ -14,23 +16,26 @@ pub struct Leftovers {
     pub mounts: Vec<PathBuf>,
     /// Processes whose command line names the directory, as `pid command`.
     pub processes: Vec<String>,
-    /// Control groups of mount pods that belong to the directory.
+    /// Control groups of its mount pods.
     pub cgroups: Vec<PathBuf>,
-    /// Files and directories under the given places.
+    /// What the driver keeps of mount pods and sessions.
     pub files: Vec<PathBuf>,
 }
 
 impl Leftovers {
-    /// Looks for mounts and processes of `directory`, and for anything within `empty_places`.
+    /// Looks for mounts and processes of `directory`, for control groups of the driver with that state directory, and
+    /// for anything that it keeps of mount pods and sessions.
     ///
     /// # Errors
-    /// When /proc can't be read.
-    pub fn of(directory: &Path, empty_places: &[PathBuf]) -> std::io::Result<Self> {
+    /// When /proc or a control group can't be read.
+    pub fn of(directory: &Path, state: &Path) -> std::io::Result<Self> {
+        let engine = state.join("engine");
+        let cgroups = if engine.exists() { control_groups_of(&engine)? } else { Vec::new() };
         Ok(Self {
             mounts: mounts_under(directory)?,
             processes: processes_naming(directory)?,
-            cgroups: empty_places.iter().flat_map(|place| cgroups_of(place)).collect(),
-            files: empty_places.iter().flat_map(|place| entries(place)).collect(),
+            cgroups,
+            files: ["pods", "sessions"].into_iter().flat_map(|place| entries(&engine.join(place))).collect(),
         })
     }
 
@@ -75,16 +80,6 @@ fn processes_naming(directory: &Path) -> std::io::Result<Vec<String>> {
         command.contains(&wanted).then(|| format!("{pid} {command}"))
     });
     Ok(found.collect())
-}
-
-/// Mount pods are named after their sessions; a control group whose pod's directory lies in `place` is of it.
-fn cgroups_of(place: &Path) -> Vec<PathBuf> {
-    let pods: Vec<_> =
-        entries(place).into_iter().filter_map(|path| path.file_stem().map(ToOwned::to_owned)).collect();
-    let hierarchies =
-        entries(Path::new("/sys/fs/cgroup")).into_iter().chain([PathBuf::from("/sys/fs/cgroup")]);
-    let groups = hierarchies.flat_map(|hierarchy| entries(&hierarchy.join("mountpod")));
-    groups.filter(|group| group.file_name().is_some_and(|name| pods.iter().any(|pod| pod == name))).collect()
 }
 
 fn entries(place: &Path) -> Vec<PathBuf> {

@@ -200,7 +200,7 @@ impl Line {
                     Err(error) => return end(pending, Some(error)),
                 },
                 ask = self.inbox.recv(), if pending.is_none() => {
-                    let Some(ask) = ask else { return None };
+                    let ask = ask?;
                     let fds: Vec<_> = ask.fds.iter().map(AsFd::as_fd).collect();
                     pending = Some(Pending { fits: answer_to(&ask.message), answer: ask.answer });
                     if let Err(error) = requests.send(&ask.message, &fds).await {

@@ -81,14 +81,19 @@ impl Node {
         with_word.map(|(pid, _)| Pid::from_raw(*pid)).collect()
     }
 
-    /// Kills what has that word in its command line.
-    pub fn kill(&self, word: &str) {
+    /// Kills what has that word in its command line, and waits until it is dead.
+    pub async fn kill(&self, word: &str) {
         let found = self.processes(word);
         assert!(!found.is_empty(), "no process with {word} runs");
-        for pid in found {
+        for pid in &found {
             // A child may have died with its parent.
-            drop(kill(pid, Signal::SIGKILL));
+            kill(*pid, Signal::SIGKILL).ok();
         }
+        eventually(&format!("{word} is dead"), || {
+            let lives = |pid: &&Pid| command_line(pid.as_raw()).is_some_and(|line| !line.is_empty());
+            found.iter().find(lives).map_or(Ok(()), |pid| Err(format!("{pid} lives")))
+        })
+        .await;
     }
 
     /// Waits until nothing of what was published is left.
@@ -117,7 +122,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         for pid in self.processes("mount-") {
-            drop(kill(pid, Signal::SIGKILL));
+            kill(pid, Signal::SIGKILL).ok();
         }
         unmount_below(self.directory.path());
     }

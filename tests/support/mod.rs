@@ -1,9 +1,16 @@
 //! A real driver for tests: started as a process, called over its socket, and gone without a trace at the end.
 #![allow(
     dead_code,
-    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
     clippy::expect_used,
-    reason = "each test uses its part; a test may panic"
+    clippy::let_underscore_must_use,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test may panic, print figures and start processes"
 )]
 
 use std::fs;
@@ -27,6 +34,9 @@ const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(60);
 /// Processes and control groups vanish a moment after the call that ended them.
 const NOTHING_LEFT_MAX: Duration = Duration::from_secs(15);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A driver and its directory.
 pub struct Driver {
@@ -101,8 +111,8 @@ impl Driver {
         self.path().join("main")
     }
 
-    pub fn engine(&self) -> PathBuf {
-        self.path().join("state").join("engine")
+    pub fn state(&self) -> PathBuf {
+        self.path().join("state")
     }
 
     pub fn target(&self, name: &str) -> PathBuf {
@@ -136,46 +146,48 @@ impl Driver {
     }
 
     /// SIGTERM; asserts that the driver ends well and in time.
-    pub fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         kill(Pid::from_raw(self.pid()), Signal::SIGTERM).unwrap();
         let mut child = self.child.take().unwrap();
         let status = wait(&mut child)
+            .await
             .unwrap_or_else(|| panic!("the driver did not end within {STOP_MAX:?}\n{}", self.log()));
         assert!(status.success(), "the driver ended with {status}\n{}", self.log());
     }
 
     /// Stops the driver and asserts that nothing is left of it.
-    pub fn stop_and_leave_nothing(mut self) {
-        self.assert_nothing_published_is_left();
-        self.stop();
+    pub async fn stop_and_leave_nothing(mut self) {
+        self.assert_nothing_published_is_left().await;
+        self.stop().await;
         assert!(!self.socket().exists(), "the socket is left");
     }
 
     /// Asserts that no process, mount, control group, session or mount pod is left.
-    pub fn assert_nothing_published_is_left(&self) {
-        let places =
-            [self.engine().join("pods"), self.engine().join("sessions"), self.path().join("targets")];
+    pub async fn assert_nothing_published_is_left(&self) {
         let deadline = Instant::now() + NOTHING_LEFT_MAX;
         loop {
-            let mut left = Leftovers::of(self.path(), &places).unwrap();
+            let mut left = Leftovers::of(self.path(), &self.state()).unwrap();
+            left.files.extend(
+                fs::read_dir(self.path().join("targets")).unwrap().map(|entry| entry.unwrap().path()),
+            );
             left.mounts.retain(|mount| Some(mount) != self.small_disk.as_ref());
             left.processes.retain(|process| !process.contains(" standalone "));
             if left.is_none() {
                 return;
             }
             assert!(Instant::now() < deadline, "left: {left}\n{}", self.log());
-            std::thread::yield_now();
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
-fn wait(child: &mut Child) -> Option<ExitStatus> {
+async fn wait(child: &mut Child) -> Option<ExitStatus> {
     let deadline = Instant::now() + STOP_MAX;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
         }
-        std::thread::yield_now();
+        tokio::time::sleep(PAUSE).await;
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -192,9 +204,14 @@ impl Drop for Driver {
         for pod in self.pods() {
             let _ = kill(Pid::from_raw(pod.agent.pid), Signal::SIGKILL);
         }
-        for point in Leftovers::of(self.path(), &[]).map(|left| left.mounts).unwrap_or_default().iter().rev()
-        {
+        let left = Leftovers::of(self.path(), &self.state()).unwrap_or_default();
+        for point in left.mounts.iter().rev() {
             let _ = unmount(point, Unmount::Detach);
+        }
+        let deadline = Instant::now() + NOTHING_LEFT_MAX;
+        for group in &left.cgroups {
+            // A killed process leaves its control group a moment later.
+            while fs::remove_dir(group).is_err() && group.exists() && Instant::now() < deadline {}
         }
     }
 }

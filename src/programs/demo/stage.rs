@@ -135,12 +135,11 @@ impl Stage {
 
     /// What is left now of volumes that are published no more.
     pub(super) async fn leftovers(&self) -> Result<Leftovers, DemoError> {
-        let engine = self.directory.join("state").join("engine");
-        let places = [engine.join("pods"), engine.join("sessions")];
+        let state = self.directory.join("state");
         let deadline = Instant::now() + NOTHING_LEFT_MAX;
         loop {
             let mut left =
-                Leftovers::of(&self.directory, &places).map_err(DemoError::machine("look for leftovers"))?;
+                Leftovers::of(&self.directory, &state).map_err(DemoError::machine("look for leftovers"))?;
             left.processes.retain(|process| !process.contains("standalone"));
             if left.is_none() || Instant::now() > deadline {
                 return Ok(left);

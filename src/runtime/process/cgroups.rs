@@ -163,6 +163,19 @@ impl Hierarchies {
         pods
     }
 
+    /// The directories of a runtime's group and of its pods' groups, innermost first.
+    pub(super) fn places(&self, runtime: &GroupName) -> io::Result<Vec<PathBuf>> {
+        let mut places = Vec::new();
+        for group in self.roots().into_iter().map(|root| root.join(&runtime.0)).filter(|group| group.exists())
+        {
+            for entry in fs::read_dir(&group)? {
+                places.extend(Some(entry?.path()).filter(|path| path.is_dir()));
+            }
+            places.push(group);
+        }
+        Ok(places)
+    }
+
     fn roots(&self) -> BTreeSet<&PathBuf> {
         self.0.values().map(|(_, root)| root).collect()
     }

@@ -165,6 +165,20 @@ impl Drop for ProcessRuntime {
     }
 }
 
+/// Tells the runtime of that directory from others on the machine.
+fn instance_of(dir: &Path) -> String {
+    HEXLOWER.encode(&Sha256::digest(dir.as_os_str().as_encoded_bytes())[..INSTANCE_BYTES])
+}
+
+/// The control groups on this machine that belong to the runtime of a directory, for who looks for what is left.
+///
+/// # Errors
+/// When the directory can't be found, or a group can't be read.
+pub fn control_groups_of(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let group = GroupName::of_runtime(&instance_of(&fs::canonicalize(dir)?));
+    Hierarchies::of_this_machine().places(&group)
+}
+
 impl Shared {
     fn open(options: ProcessOptions) -> Result<Self, OpenError> {
         let dir_error = |path: &Path| {
@@ -180,7 +194,7 @@ impl Shared {
         let lock = Flock::lock(lock_file, FlockArg::LockExclusiveNonblock)
             .map_err(|_| OpenError::InUse(options.dir.clone()))?;
         let dir = fs::canonicalize(&options.dir).map_err(dir_error(&options.dir))?;
-        let instance = HEXLOWER.encode(&Sha256::digest(dir.as_os_str().as_encoded_bytes())[..INSTANCE_BYTES]);
+        let instance = instance_of(&dir);
         let records = Records::open(&pods_dir, options.dir.join(VERSION_FILE)).map_err(OpenError::Records)?;
         let shared = Self {
             group: GroupName::of_runtime(&instance),
