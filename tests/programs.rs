@@ -88,7 +88,7 @@ fn wrong_flags_are_refused_by_name() {
         (with(&["--hostdir-root", "a b=/srv"]), "--hostdir-root"),
         (with(&["--hostdir-root", "a=/no/such/directory"]), "/no/such/directory"),
         (with(&["--log-level", "loud"]), "--log-level"),
-        (with(&["--max-volumes-per-node", "-1"]), "--max-volumes-per-node"),
+        (with(&["--max-volumes-per-node=-1"]), "--max-volumes-per-node"),
     ];
     for (output, name) in rows {
         assert!(!output.status.success(), "was taken: {}", said(&output));

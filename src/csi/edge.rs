@@ -103,7 +103,7 @@ fn log(call: &Call, took: Duration, failure: Option<&RpcError>) {
         (None, Kind::Change) => info!(method, %subject, took_ms, "done"),
         (Some(failure), _) => {
             let (code, why) = (failure.code(), failure.chain());
-            if code == tonic::Code::Internal {
+            if failure.is_failure() {
                 error!(method, %subject, took_ms, ?code, why, "failed");
             } else {
                 warn!(method, %subject, took_ms, ?code, why, "refused");

@@ -82,6 +82,11 @@ impl RpcError {
         }
     }
 
+    /// Does it say that the driver or the machine failed, rather than that the call can't be taken now or ever?
+    pub(super) fn is_failure(&self) -> bool {
+        self.code() == Code::Internal
+    }
+
     /// The error and all that caused it, in one line.
     pub(super) fn chain(&self) -> String {
         crate::telemetry::chain(self)

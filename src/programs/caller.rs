@@ -77,8 +77,7 @@ impl Caller {
                 .collect(),
             ..CreateVolumeRequest::default()
         };
-        let response = self.controller.create_volume(request).await?.into_inner();
-        response.volume.ok_or_else(|| Status::internal("CreateVolume answered no volume"))
+        Ok(self.controller.create_volume(request).await?.into_inner().volume.unwrap_or_default())
     }
 
     /// Deletes a volume.

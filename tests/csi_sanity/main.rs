@@ -163,8 +163,17 @@ async fn what_a_run_leaves_behind_is_found_and_cleared() {
         Command::new("sleep").arg("60").env("LEFT", scene.path()).kill_on_drop(true).spawn().unwrap();
 
     assert_eq!(scene.mounts(), std::slice::from_ref(&point));
-    let pids: Vec<_> = scene.processes().iter().map(|(pid, _)| pid.as_raw().unsigned_abs()).collect();
-    assert_eq!(pids, [process.id().unwrap()]);
+    // Before its exec the new process still has the environment of this one.
+    let found = async {
+        loop {
+            let pids: Vec<_> = scene.processes().iter().map(|(pid, _)| pid.as_raw().unsigned_abs()).collect();
+            if !pids.is_empty() {
+                return pids;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(timeout(SETTLE_LIMIT, found).await.expect("the process is found"), [process.id().unwrap()]);
 
     drop(scene);
     let ended = timeout(SETTLE_LIMIT, process.wait()).await.expect("it was killed").unwrap();
