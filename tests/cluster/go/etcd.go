@@ -16,6 +16,9 @@ import (
 // etcdStartLimit bounds the wait for a single member to elect itself: milliseconds, unless the machine is very busy.
 const etcdStartLimit = 60 * time.Second
 
+// slowRequest: what takes longer is logged. Left at zero, as NewConfig leaves it, every request is.
+const slowRequest = embed.DefaultWarningUnaryRequestDuration
+
 // runEtcd serves `etcd DATA_DIR CLIENT_URL PEER_URL`: plain HTTP, one member, for loopback addresses.
 func runEtcd(args []string) int {
 	if len(args) != 3 {
@@ -48,6 +51,7 @@ func etcdConfig(dataDir, clientURL, peerURL string) (*embed.Config, error) {
 	config.AdvertisePeerUrls = []url.URL{*peer}
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
 	config.LogLevel = "warn"
+	config.WarningUnaryRequestDuration = slowRequest
 	config.UnsafeNoFsync = true // the data do not outlive the test
 	return config, nil
 }

@@ -14,10 +14,11 @@ cgroup_hierarchies() {
     return
   fi
   for root in "$cgroup_mount"/*; do
-    # cpu -> cpu,cpuacct is a symlink on many machines; a cgroup2fs beside v1 hierarchies is not used by runc.
-    [ ! -L "$root" ] && [ "$(stat -f -c %T "$root")" = cgroupfs ] && printf '%s\n' "$root"
+    [ ! -L "$root" ] || continue # cpu -> cpu,cpuacct on many machines
+    case "$(stat -f -c %T "$root")" in
+      cgroupfs | cgroup2fs) printf '%s\n' "$root" ;; # a hybrid machine has both, and runc uses both
+    esac
   done
-  return 0
 }
 
 cgroup_is_v2() { [ "$(stat -f -c %T "$cgroup_mount")" = cgroup2fs ]; }

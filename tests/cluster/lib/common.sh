@@ -44,7 +44,7 @@ show_tail() {
 # --- the state directory of one node ----------------------------------------------------------------------------------
 
 # Everything that `up` makes in it, and all that `down` removes from it.
-state_entries=(node.env init log audit.log pki admin.kubeconfig config etcd containerd kubelet host pids nodes)
+state_entries=(node.env init log audit.log pki admin.kubeconfig kubectl-cache config etcd containerd kubelet host pids nodes)
 log_entries=(log audit.log node.env) # with node.env, a later `down` still knows the directory
 
 # read_node DIR: sets the facts that `up` wrote about a node:
