@@ -24,7 +24,7 @@ fill() {
 cni_directory() {
   local found
   for found in /usr/lib/cni /opt/cni/bin; do
-    [ -x "$found/bridge" ] && printf '%s\n' "$found" && return
+    [ -x "$found/ptp" ] && printf '%s\n' "$found" && return
   done
   return 1
 }

@@ -41,7 +41,8 @@ start_time() {
 # init_pid DIR: the PID of a node's process 1, seen from outside; fails if the node is not running.
 init_pid() {
   local pid started
-  read -r pid started <"$1/init" 2>/dev/null || return 1
+  [ -s "$1/init" ] || return 1
+  read -r pid started <"$1/init"
   [ "$(start_time "$pid")" = "$started" ] && printf '%s\n' "$pid"
 }
 

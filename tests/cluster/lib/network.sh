@@ -5,7 +5,8 @@
 #                             | bridge "fabric"
 #                       port2 |----------------- node0 10.77.0.2
 #
-# Each node has node0 and a bridge cni0 for its pods (10.244.N.0/24). The first node routes between the others.
+# Each node has node0, and a cable of its own to each of its pods (10.244.N.0/24, CNI plugin ptp): between pods
+# everything is routed, so kube-proxy's rules see all of it. The first node routes between the others.
 # shellcheck shell=bash disable=SC2034  # used by daemons.sh and up
 
 node_prefix=10.77.0
@@ -19,6 +20,9 @@ server_url=https://$first_node_address:6443
 make_fabric() {
   in_network "$1" ip link add fabric type bridge
   in_network "$1" ip link set fabric up
+  # The bridge stands for a switch outside the nodes: the first node's packet filter must not see what crosses it.
+  # Where br_netfilter is loaded it would, and would translate addresses of its own packets a second time.
+  in_network "$1" sysctl -qew net.bridge.bridge-nf-call-iptables=0
 }
 
 # connect_node HUB_DIR DIR INDEX: a cable from the bridge to the node, with addresses and routes.

@@ -23,7 +23,7 @@ missing_packages() {
   for line in "${requirements[@]}"; do
     command -v "${line% *}" >/dev/null || printf '%s\n' "${line#* }"
   done
-  [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || printf 'containernetworking-plugins\n'
+  [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || printf 'containernetworking-plugins\n'
   [ -e /usr/include/stdio.h ] || printf 'libc6-dev\n'
 }
 
