@@ -107,6 +107,7 @@ fn baselines(figures: &mut Figures, directory: &Path) {
     fs::create_dir(&target).unwrap();
     let tree = clone_tree(open_plain_directory(&source).unwrap().as_fd()).unwrap();
     attach(tree.as_fd(), open_plain_directory(&target).unwrap().as_fd()).unwrap();
+    drop(tree);
     let mounted = begun.elapsed();
     figures.note("state write + mount", mounted);
     let begun = Instant::now();

@@ -127,6 +127,21 @@ fn the_demo_holds_and_leaves_nothing() {
     assert_nothing_left(directory.path());
 }
 
+/// `demo | head -1`: the reader goes away, the demo goes on and cleans up.
+#[test]
+fn a_demo_without_a_reader_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mountpod"))
+        .args(["demo", "--directory"])
+        .arg(directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_nothing_left(directory.path());
+}
+
 /// Ctrl-C at different moments of the demo: it ends with an error, in time, and nothing is left.
 #[test]
 fn an_interrupted_demo_cleans_up() {

@@ -1,7 +1,8 @@
 //! How is the story told on a terminal?
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demo speaks to a person at a terminal")]
 
 use std::error::Error;
+use std::fmt::Arguments;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,34 +18,41 @@ pub(super) struct Narrator {
 
 impl Narrator {
     pub(super) fn start() -> Self {
-        println!("Mountpod demo: a volume, two workloads, and clients that die under them");
-        println!();
+        tell(format_args!("Mountpod demo: a volume, two workloads, and clients that die under them"));
+        tell(format_args!(""));
         Self { begun: Instant::now() }
     }
 
     /// A sentence that was checked, and how long it took to become true.
     pub(super) fn held(&self, sentence: &str, took: Duration) {
-        println!("  ok  {sentence:<88} {:>8.1} ms", took.as_secs_f64() * 1e3);
+        tell(format_args!("  ok  {sentence:<88} {:>8.1} ms", took.as_secs_f64() * 1e3));
     }
 
     /// A sentence that only explains.
     pub(super) fn says(&self, sentence: &str) {
-        println!("      {sentence}");
+        tell(format_args!("      {sentence}"));
     }
 
     pub(super) fn chapter(&self, title: &str) {
-        println!("{title}");
+        tell(format_args!("{title}"));
     }
 
     pub(super) fn done(&self) -> ExitCode {
-        println!();
-        println!("All of it held, and nothing is left. {:.1} s", self.begun.elapsed().as_secs_f64());
+        tell(format_args!(""));
+        tell(format_args!(
+            "All of it held, and nothing is left. {:.1} s",
+            self.begun.elapsed().as_secs_f64()
+        ));
         ExitCode::SUCCESS
     }
 
     pub(super) fn failed(&self, error: &dyn Error) -> ExitCode {
-        eprintln!();
-        eprintln!("demo: {}", chain(error));
+        drop(writeln!(std::io::stderr(), "\ndemo: {}", chain(error)));
         ExitCode::FAILURE
     }
+}
+
+/// A reader that has gone (a closed pipe) does not stop the demo: it has things to take down.
+fn tell(line: Arguments<'_>) {
+    drop(writeln!(std::io::stdout(), "{line}"));
 }

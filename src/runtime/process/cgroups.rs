@@ -15,8 +15,6 @@ use crate::volume::{CpuMillis, MemoryBytes, Resources};
 const PARENT: &str = "mountpod";
 /// The period of the CPU bandwidth controller, in microseconds: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
-/// Processes and threads of one pod; a client has tens.
-const PIDS_MAX: u64 = 4096;
 /// An emptied group can be busy for a moment.
 const REMOVE_TRIES: u32 = 12;
 const REMOVE_WAIT_FIRST: Duration = Duration::from_millis(2);
@@ -29,11 +27,9 @@ const CREATE_TRIES: u32 = 10;
 enum Controller {
     Cpu,
     Memory,
-    Pids,
 }
 
-const CONTROLLERS: [(Controller, &str); 3] =
-    [(Controller::Cpu, "cpu"), (Controller::Memory, "memory"), (Controller::Pids, "pids")];
+const CONTROLLERS: [(Controller, &str); 2] = [(Controller::Cpu, "cpu"), (Controller::Memory, "memory")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -90,24 +86,27 @@ impl Hierarchies {
     }
 
     /// Puts this process into a new group with these limits. What the machine does not allow is told in sentences.
+    ///
+    /// A limit that was not asked for makes no group: entering one waits for all processors to pass a quiet moment
+    /// (an RCU grace period, `cgroup_attach_lock` in the kernel), 10 to 30 ms each on cgroup v1.
     pub(super) fn join(&self, group: &GroupName, limits: Resources) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut entered = BTreeSet::new();
-        for (controller, name) in CONTROLLERS {
-            let asked = limit(controller, limits);
+        let asked = CONTROLLERS
+            .iter()
+            .filter_map(|(controller, name)| Some((*controller, name, limit(*controller, limits)?)));
+        for (controller, name, limit) in asked {
             let Some((version, root)) = self.0.get(&controller) else {
-                if asked.is_some() && controller != Controller::Pids {
-                    warnings.push(format!(
-                        "the {name} limit is not applied: this machine has no such cgroup controller"
-                    ));
-                }
+                warnings.push(format!(
+                    "the {name} limit is not applied: this machine has no such cgroup controller"
+                ));
                 continue;
             };
             let place = root.join(&group.0);
             let made = create(root, &place, *version)
-                .and_then(|()| asked.map_or(Ok(()), |asked| set(controller, *version, asked, &place)))
+                .and_then(|()| set(controller, *version, limit, &place))
                 .and_then(|()| if entered.insert(place.clone()) { enter(&place) } else { Ok(()) });
-            if let (Err(error), true) = (made, asked.is_some()) {
+            if let Err(error) = made {
                 let place = place.display();
                 warnings.push(format!("the {name} limit is not applied: {place} can't be used: {error}"));
             }
@@ -197,7 +196,6 @@ fn limit(controller: Controller, limits: Resources) -> Option<u64> {
     match controller {
         Controller::Cpu => limits.cpu_limit.map(|CpuMillis(millis)| millis),
         Controller::Memory => limits.memory_limit.map(|MemoryBytes(bytes)| bytes),
-        Controller::Pids => Some(PIDS_MAX),
     }
 }
 
@@ -214,7 +212,7 @@ fn create(root: &Path, place: &Path, version: Version) -> io::Result<()> {
         // A controller reaches a group only if every group above passes it on.
         let above: Vec<_> = place.ancestors().skip(1).take_while(|above| above.starts_with(root)).collect();
         for group in above.into_iter().rev() {
-            fs::write(group.join("cgroup.subtree_control"), "+cpu +memory +pids")?;
+            fs::write(group.join("cgroup.subtree_control"), "+cpu +memory")?;
         }
     }
     Ok(())
@@ -229,7 +227,6 @@ fn set(controller: Controller, version: Version, limit: u64, place: &Path) -> io
         (Controller::Cpu, Version::V2) => vec![("cpu.max", format!("{quota} {CPU_PERIOD_US}"))],
         (Controller::Memory, Version::V1) => vec![("memory.limit_in_bytes", limit.to_string())],
         (Controller::Memory, Version::V2) => vec![("memory.max", limit.to_string())],
-        (Controller::Pids, _) => vec![("pids.max", limit.to_string())],
     };
     settings.into_iter().try_for_each(|(file, value)| fs::write(place.join(file), value))
 }
@@ -251,11 +248,10 @@ mod tests {
 
     #[test]
     fn each_controller_is_found_where_it_is() {
-        let mixed = Hierarchies::read(MIXED, |_| "cpuset io pids\n".to_owned());
+        let mixed = Hierarchies::read(MIXED, |_| "cpuset io\n".to_owned());
         let place = |controller| mixed.0.get(&controller).map(|(v, path)| (*v, path.display().to_string()));
         assert_eq!(place(Controller::Cpu), Some((Version::V1, "/sys/fs/cgroup/cpu".to_owned())));
         assert_eq!(place(Controller::Memory), Some((Version::V1, "/sys/fs/cgroup/memory".to_owned())));
-        assert_eq!(place(Controller::Pids), Some((Version::V2, "/sys/fs/cgroup/unified".to_owned())));
         assert!(Hierarchies::read("", |_| String::new()).0.is_empty());
     }
 
