@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{Instrument, info, info_span, warn};
 
 use super::decide::decide;
@@ -32,6 +32,10 @@ use crate::volume::{SessionId, TargetPath};
 const LOOK_AGAIN_FIRST: Duration = Duration::from_millis(10);
 /// The longest such wait: a watch that lags is seldom behind for longer.
 const LOOK_AGAIN_LONGEST: Duration = Duration::from_secs(1);
+/// The wait before a second pod is created in one run: a pod that dies at its start must not become a fork loop.
+const NEXT_POD_FIRST: Duration = Duration::from_millis(500);
+/// The longest such wait: what kills the pods (a memory limit, a full disk) may have been put right.
+const NEXT_POD_LONGEST: Duration = Duration::from_secs(30);
 /// Sessions reconciled at the same time: enough to hide waiting, few enough not to flood the API after a restart.
 const RECONCILED_AT_ONCE: usize = 8;
 
@@ -60,6 +64,8 @@ enum Round {
     LookAgain,
     /// The facts were stale, or an outcome is unknown.
     LookAgainLater,
+    /// Another pod is to be created, but not before this moment.
+    LookAgainAt(Instant),
 }
 
 /// One goal on its way.
@@ -72,6 +78,10 @@ struct Run<'a> {
     /// Was the goal's target bound when this run first looked?
     was_bound: Option<bool>,
     waits: Waits,
+    /// Between the pods that this run creates.
+    pod_waits: Waits,
+    /// When this run may create another pod.
+    next_pod_at: Option<Instant>,
 }
 
 impl<E: Effects> Engine<E> {
@@ -197,6 +207,8 @@ impl<E: Effects> Engine<E> {
             doing: "waiting for another task of the session".to_owned(),
             was_bound: None,
             waits: Waits::steady(LOOK_AGAIN_FIRST, LOOK_AGAIN_LONGEST),
+            pod_waits: Waits::steady(NEXT_POD_FIRST, NEXT_POD_LONGEST),
+            next_pod_at: None,
         };
         let result = match timeout_at(deadline, self.rounds(&mut run)).await {
             Ok(result) => result,
@@ -211,6 +223,7 @@ impl<E: Effects> Engine<E> {
                 Round::Reached(moment) => return Ok(moment),
                 Round::LookAgain => run.waits.start_over(),
                 Round::LookAgainLater => sleep(run.waits.next_wait()).await,
+                Round::LookAgainAt(moment) => sleep_until(moment).await,
             }
         }
     }
@@ -226,6 +239,9 @@ impl<E: Effects> Engine<E> {
             return Err(refusal.into());
         }
         for PlannedStep { step, reason } in &plan.steps {
+            if let Some(moment) = run.too_early_for(step) {
+                return Ok(Round::LookAgainAt(moment));
+            }
             run.doing = format!("{step} ({reason})");
             info!(%step, reason, "carry out");
             if step.is_slow() {
@@ -292,11 +308,18 @@ impl Run<'_> {
     /// A pod may have been created unless the effect surely did not happen.
     fn note_attempt(&mut self, step: &Step, outcome: &Result<(), EffectError>) {
         let created = matches!(outcome, Ok(()) | Err(EffectError::Unknown { .. }));
-        if let (Step::CreatePod { .. }, Goal::Publish { attempts, .. }, true) =
-            (step, &mut self.goal, created)
-        {
+        if !matches!(step, Step::CreatePod { .. }) || !created {
+            return;
+        }
+        self.next_pod_at = Some(Instant::now() + self.pod_waits.next_wait());
+        if let Goal::Publish { attempts, .. } = &mut self.goal {
             *attempts += 1;
         }
+    }
+
+    fn too_early_for(&self, step: &Step) -> Option<Instant> {
+        let creates = matches!(step, Step::CreatePod { .. });
+        self.next_pod_at.filter(|moment| creates && *moment > Instant::now())
     }
 
     fn after(&self, error: EffectError) -> Result<Round, EngineError> {
@@ -325,3 +348,7 @@ fn timed_out(goal: &(impl fmt::Display + ?Sized), limit: Duration, state: &str) 
 fn failed(goal: String, step: &str, error: EffectError) -> EngineError {
     EngineError::Failed { goal, step: step.to_owned(), source: Box::new(error) }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Which agents does the driver keep in touch with?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Links {
     /// Begins links to new pods, and ends those to pods that have ended or are gone.
     pub(super) fn follow(&self, runtime: &impl MountPods, pods: &[RunningPod]) {
         let alive = pods.iter().filter(|pod| !matches!(pod.phase, PodPhase::Ended { .. }));
-        let alive: Vec<PodId> = alive.filter_map(|pod| pod_id(&pod.record).ok()).collect();
+        let alive: BTreeSet<PodId> = alive.filter_map(|pod| pod_id(&pod.record).ok()).collect();
         let mut links = self.lock();
         links.retain(|pod, _| alive.contains(pod));
         for pod in alive {

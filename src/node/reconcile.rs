@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +26,8 @@ use crate::volume::SessionId;
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// The first wait before a session that could not be reconciled is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
-/// The longest such wait: somebody may have repaired what was wrong.
-const RETRY_LONGEST: Duration = Duration::from_secs(60);
+/// The longest such wait: somebody may have repaired what was wrong, and workloads hang meanwhile.
+const RETRY_LONGEST: Duration = Duration::from_secs(20);
 /// Sessions reconciled at the same time; most of them only wait.
 const RECONCILED_AT_ONCE: usize = 64;
 
@@ -44,6 +44,7 @@ pub(super) async fn keep_reconciled<R: MountPods>(
         limit,
         slots: Arc::new(Semaphore::new(RECONCILED_AT_ONCE)),
         tasks: JoinSet::new(),
+        names: BTreeMap::new(),
         running: BTreeMap::new(),
         due: BTreeMap::new(),
         failing: BTreeMap::new(),
@@ -63,6 +64,8 @@ struct Reconciler<R> {
     limit: Duration,
     slots: Arc<Semaphore>,
     tasks: JoinSet<Ended>,
+    /// Whose task is it? For one that panics.
+    names: BTreeMap<Id, SessionId>,
     running: BTreeMap<SessionId, Again>,
     /// Sessions that are to be looked at although nothing changes.
     due: BTreeMap<SessionId, Instant>,
@@ -79,10 +82,13 @@ impl<R: MountPods> Reconciler<R> {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 changed = pods.changed() => if changed.is_err() { return },
-                Some(ended) = self.tasks.join_next() => {
+                Some(ended) = self.tasks.join_next_with_id() => {
                     match ended {
-                        Ok(ended) => self.note(ended),
-                        Err(error) => tracing::error!(%error, "a reconcile broke off"),
+                        Ok((task, ended)) => {
+                            self.names.remove(&task);
+                            self.note(ended);
+                        }
+                        Err(error) => self.broke_off(&error),
                     }
                     continue;
                 }
@@ -105,7 +111,9 @@ impl<R: MountPods> Reconciler<R> {
                 self.due.retain(|session, _| alive.contains(session));
                 self.failing.retain(|session, _| alive.contains(session));
                 for session in sessions {
-                    self.look_at(session);
+                    if !self.waits_for_its_time(&session) {
+                        self.look_at(session);
+                    }
                 }
             }
             Err(error) => {
@@ -118,6 +126,11 @@ impl<R: MountPods> Reconciler<R> {
                 "what ended sessions left can't be swept"
             );
         }
+    }
+
+    /// What a failing session does changes pods and links, too: looked at after each change it would never rest.
+    fn waits_for_its_time(&self, session: &SessionId) -> bool {
+        self.failing.contains_key(session) && self.due.contains_key(session)
     }
 
     fn look_at_due(&mut self) {
@@ -137,11 +150,13 @@ impl<R: MountPods> Reconciler<R> {
         }
         self.running.insert(session.clone(), Again::No);
         let (engine, slots, limit) = (Arc::clone(&self.engine), Arc::clone(&self.slots), self.limit);
-        self.tasks.spawn(async move {
+        let name = session.clone();
+        let task = self.tasks.spawn(async move {
             let _slot = slots.acquire().await;
             let result = reconcile_one(&engine, &session, limit).await;
             (session, result)
         });
+        self.names.insert(task.id(), name);
     }
 
     fn note(&mut self, (session, result): Ended) {
@@ -155,16 +170,11 @@ impl<R: MountPods> Reconciler<R> {
                 }
             }
             Err(error) => {
-                let waits = self
-                    .failing
-                    .entry(session.clone())
-                    .or_insert_with(|| Waits::new(RETRY_FIRST, RETRY_LONGEST));
-                let wait = waits.next_wait();
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error, %session, ?wait,
+                    error = &error as &dyn std::error::Error, %session,
                     "the session could not be reconciled; it is tried again"
                 );
-                self.due.insert(session.clone(), Instant::now() + wait);
+                self.try_later(session);
                 // What changed meanwhile may be this very failure: the wait must not be cut short by it.
                 return;
             }
@@ -172,6 +182,21 @@ impl<R: MountPods> Reconciler<R> {
         if again == Some(Again::Yes) {
             self.look_at(session);
         }
+    }
+
+    /// A task that panicked: without this its session would count as being looked at for ever.
+    fn broke_off(&mut self, error: &JoinError) {
+        tracing::error!(%error, "a reconcile broke off; it is tried again");
+        if let Some(session) = self.names.remove(&error.id()) {
+            self.running.remove(&session);
+            self.try_later(session);
+        }
+    }
+
+    fn try_later(&mut self, session: SessionId) {
+        let waits =
+            self.failing.entry(session.clone()).or_insert_with(|| Waits::new(RETRY_FIRST, RETRY_LONGEST));
+        self.due.insert(session, Instant::now() + waits.next_wait());
     }
 }
 
@@ -181,3 +206,7 @@ fn until(moment: Timestamp) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since_epoch.saturating_sub(now)
 }
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

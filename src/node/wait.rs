@@ -58,8 +58,10 @@ impl<R: MountPods> NodeEffects<R> {
                 return verdict;
             }
             tokio::select! {
-                // A link that ended is followed anew.
-                _ = view.changed() => {}
+                // A link ends with its pod, or with the driver: then nothing is known of the pod, and nothing will be.
+                changed = view.changed() => if changed.is_err() && self.life_of(pod) == PodLife::Alive {
+                    return Err(EffectError::Unknown { what: format!("{what} of {}", pod.name.0), source: None });
+                },
                 changed = pods.changed() => if changed.is_err() { return Err(stale("the runtime of the mount pods")) },
                 () = sleep_until(deadline) => return Err(EffectError::TimedOut {
                     what: format!("{what} of {}", pod.name.0),

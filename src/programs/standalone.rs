@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,7 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
     if !nix::unistd::geteuid().is_root() {
         return Err("mounting file systems needs root: start the driver as root".into());
     }
+    raise_descriptor_limit();
     let stop = stop_at_signals()?;
     let state = State::open(&options.state_dir)?;
     let roots = options.roots()?;
@@ -60,6 +62,16 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
     mounts.shut_down().await;
     runtime.shutdown().await;
     Ok(served?)
+}
+
+/// A session takes about four descriptors (device, state, agent's socket, the pod's pidfd): the usual 1,024 would end
+/// at some 250 volumes.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn node_config(state: &State, roots: Vec<HostdirRoot>) -> NodeConfig {
@@ -109,5 +121,18 @@ impl Health for StateIsWritable {
                 Readiness::Broken { why: format!("can't write and remove {}: {error}", probe.display()) }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn all_descriptors_that_are_allowed_can_be_used() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        raise_descriptor_limit();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
     }
 }

@@ -156,7 +156,7 @@ impl Hierarchies {
             for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
                 let procs = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
                 let name = entry.file_name().to_string_lossy().into_owned();
-                pods.entry(name).or_default().extend(procs.lines().filter_map(|pid| pid.parse::<i32>().ok()));
+                pods.entry(name).or_default().extend(pids_of(&procs));
             }
         }
         pods
@@ -178,6 +178,12 @@ impl Hierarchies {
     fn roots(&self) -> BTreeSet<&PathBuf> {
         self.0.values().map(|(_, root)| root).collect()
     }
+}
+
+/// The processes that `cgroup.procs` names. Version 2 shows those of other PID namespaces as 0, which kill(2) takes for
+/// the caller's own process group.
+fn pids_of(procs: &str) -> impl Iterator<Item = i32> + '_ {
+    procs.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid > 0)
 }
 
 async fn remove_group(place: &Path) -> io::Result<()> {
@@ -253,6 +259,11 @@ mod tests {
         assert_eq!(place(Controller::Cpu), Some((Version::V1, "/sys/fs/cgroup/cpu".to_owned())));
         assert_eq!(place(Controller::Memory), Some((Version::V1, "/sys/fs/cgroup/memory".to_owned())));
         assert!(Hierarchies::read("", |_| String::new()).0.is_empty());
+    }
+
+    #[test]
+    fn a_process_that_can_not_be_seen_is_never_named() {
+        assert_eq!(pids_of("0\n17\n-1\n\nx\n").collect::<Vec<_>>(), [17]);
     }
 
     #[test]

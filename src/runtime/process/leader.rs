@@ -41,7 +41,7 @@ impl Leader {
     /// A descriptor of the process; `None` when it is gone, even if its PID is not.
     ///
     /// # Errors
-    /// When there is no room for a descriptor.
+    /// When there is no room for a descriptor: nothing is known of the process then.
     pub(super) fn open(&self) -> io::Result<Option<OwnedFd>> {
         let pidfd = match pidfd_open(Pid::from_raw(self.pid)) {
             Ok(pidfd) => pidfd,
@@ -49,9 +49,17 @@ impl Leader {
             Err(error) => return Err(error),
         };
         // Looked at after it was opened: were it another process, its start time would differ.
-        let same = Self::of(Pid::from_raw(self.pid)).is_ok_and(|found| found == *self);
-        Ok(same.then_some(pidfd))
+        match Self::of(Pid::from_raw(self.pid)) {
+            Ok(found) => Ok((found == *self).then_some(pidfd)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
+}
+
+/// Reaped between two looks: its files in /proc are gone, or say so.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 fn start_time(pid: i32) -> io::Result<u64> {

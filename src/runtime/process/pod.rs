@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::launch::{LOG_FILE, Launched, launched};
 use super::leader::Leader;
 use super::limits::limits_of;
-use super::records::{Ending, leader_of, phase_of};
+use super::records::{Ending, RecordError, Records, leader_of, phase_of};
 use super::sys::{signal_process, watched};
 use super::{AGENT_SOCKET, ChangeError, Shared, locked};
 use crate::mountpod::facts::{PodName, PodPhase, PodUid};
@@ -30,6 +30,10 @@ const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
 /// SIGTERM is sent again and again: PID 1 gets none before it has a handler for it.
 const TERM_WAIT_FIRST: Duration = Duration::from_millis(20);
 const TERM_WAIT_LONGEST: Duration = Duration::from_secs(1);
+/// A process that can't be looked at (no room for descriptors) is looked at again after such waits.
+const LOOK_WAIT_FIRST: Duration = Duration::from_millis(50);
+/// As above, and for records that can't be written (a full disk).
+const LOOK_WAIT_LONGEST: Duration = Duration::from_secs(10);
 /// How often it is told that a killed pod lives on (in D state), and its cleaning up is tried again.
 const STUCK_REPORT_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of a pod's log that belong to the reason of its end.
@@ -68,8 +72,11 @@ impl PodTask {
             };
             self.remove_groups().await;
             tracing::info!("mount pod {} has ended: {}", self.name.0, ending.why);
-            let (name, uid) = (self.name.clone(), self.uid.clone());
-            self.note(self.shared.change(move |records| records.ended(&name, &uid, ending)).await);
+            self.write_down(|| {
+                let (name, uid, ending) = (self.name.clone(), self.uid.clone(), ending.clone());
+                move |records: &mut Records| records.ended(&name, &uid, ending).map(drop)
+            })
+            .await;
         }
         self.deleted().await;
         self.remove().await;
@@ -81,7 +88,38 @@ impl PodTask {
             Some(leader) => leader,
             None => self.start().await?,
         };
-        leader.open()?.map(|pidfd| Ok((leader, watched(pidfd)?))).transpose()
+        Ok(self.find(&leader).await.map(|process| (leader, process)))
+    }
+
+    /// A process that was started is gone only when the kernel says so. Taken for dead because this process had no
+    /// descriptor left, it would go on serving beside its successor.
+    async fn find(&self, leader: &Leader) -> Option<AsyncFd<OwnedFd>> {
+        let mut waits = Waits::new(LOOK_WAIT_FIRST, LOOK_WAIT_LONGEST);
+        loop {
+            match leader.open().and_then(|pidfd| pidfd.map(watched).transpose()) {
+                Ok(found) => return found,
+                Err(error) => {
+                    tracing::error!("can't look at the agent of mount pod {}: {error}", self.name.0)
+                }
+            }
+            tokio::time::sleep(waits.next_wait()).await;
+        }
+    }
+
+    /// Makes a change that nothing else makes up for, as often as it takes: an end that is not written down would
+    /// leave the pod running for ever in the eyes of the engine.
+    async fn write_down<C>(&self, change: impl Fn() -> C)
+    where
+        C: FnOnce(&mut Records) -> Result<(), RecordError> + Send + 'static,
+    {
+        let mut waits = Waits::new(LOOK_WAIT_FIRST, LOOK_WAIT_LONGEST);
+        loop {
+            match self.shared.change(change()).await {
+                Err(error @ ChangeError::Record(RecordError::File { .. })) => self.note::<()>(Err(error)),
+                made => return self.note(made),
+            }
+            tokio::time::sleep(waits.next_wait()).await;
+        }
     }
 
     async fn start(&self) -> io::Result<Leader> {
@@ -207,9 +245,12 @@ impl PodTask {
             }
             tokio::time::sleep(STUCK_REPORT_EVERY).await;
         }
-        let name = self.name.clone();
         // Last: a record that is left after a crash leads here again.
-        self.note(self.shared.change(move |records| records.remove(&name)).await);
+        self.write_down(|| {
+            let name = self.name.clone();
+            move |records: &mut Records| records.remove(&name)
+        })
+        .await;
     }
 
     async fn remove_groups(&self) -> bool {

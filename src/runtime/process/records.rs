@@ -29,6 +29,8 @@ const OWN_PREFIX: &str = "process.mountpod.dev/";
 const RECORD_SUFFIX: &str = ".json";
 /// A file that was not finished.
 const UNFINISHED_SUFFIX: &str = ".new";
+/// A record that says nothing: kept for people, never read again.
+const BROKEN_SUFFIX: &str = ".broken";
 /// Versions are set aside in blocks, so that most changes write one file.
 const VERSION_BLOCK: u64 = 1000;
 /// A pod's name is a DNS label or longer, and a file's name with something added.
@@ -102,10 +104,11 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Reads back what is there.
+    /// Reads back what is there. A file that is no record (a power failure can leave an empty one) is set aside: one
+    /// pod that is lost must not keep the driver from all others.
     ///
     /// # Errors
-    /// When a file can't be read, or is no record.
+    /// When a file can't be read.
     pub(super) fn open(dir: &Path, version_file: PathBuf) -> Result<Self, RecordError> {
         fs::create_dir_all(dir).map_err(file_error(dir))?;
         let mut pods = BTreeMap::new();
@@ -116,12 +119,17 @@ impl Records {
                 // It was never acknowledged.
                 fs::remove_file(&path).map_err(file_error(&path))?;
             } else if let Some(name) = name.strip_suffix(RECORD_SUFFIX) {
-                let json = fs::read(&path).map_err(file_error(&path))?;
-                let pod = serde_json::from_slice(&json).map_err(|error| file_error(&path)(error.into()))?;
-                pods.insert(name.to_owned(), pod);
+                match read_record(&path, name)? {
+                    Some(pod) => drop(pods.insert(name.to_owned(), pod)),
+                    None => set_aside(&path)?,
+                }
             }
         }
-        let version = read_version(&version_file)?;
+        let version = match read_version(&version_file)? {
+            Some(version) => version,
+            // Versions are given out in blocks: the next block was touched by nobody.
+            None => pods.values().filter_map(version_of).max().unwrap_or(0) + VERSION_BLOCK,
+        };
         Ok(Self { dir: dir.to_owned(), version_file, pods, version, version_reserved: version })
     }
 
@@ -303,10 +311,33 @@ fn check_name(name: &str) -> Result<(), RecordError> {
     if fits && name.bytes().all(plain) { Ok(()) } else { Err(RecordError::Name(name.to_owned())) }
 }
 
-fn read_version(path: &Path) -> Result<u64, RecordError> {
-    match fs::read_to_string(path) {
-        Ok(text) => text.trim().parse().map_err(|error| file_error(path)(io::Error::other(error))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+/// `None` when the file is no record of the pod of that name.
+fn read_record(path: &Path, name: &str) -> Result<Option<Pod>, RecordError> {
+    let json = fs::read(path).map_err(file_error(path))?;
+    let pod = serde_json::from_slice::<Pod>(&json).ok();
+    Ok(pod.filter(|pod| pod.metadata.name.as_deref() == Some(name) && pod.metadata.uid.is_some()))
+}
+
+fn set_aside(path: &Path) -> Result<(), RecordError> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(BROKEN_SUFFIX);
+    tracing::error!(
+        "{} is no record of a mount pod; it is kept as {} and the pod counts as lost",
+        path.display(),
+        Path::new(&aside).display()
+    );
+    fs::rename(path, &aside).map_err(file_error(path))
+}
+
+fn version_of(pod: &Pod) -> Option<u64> {
+    pod.metadata.resource_version.as_ref()?.parse().ok()
+}
+
+/// `None` when the file is there, but says no number.
+fn read_version(path: &Path) -> Result<Option<u64>, RecordError> {
+    match fs::read(path) {
+        Ok(text) => Ok(std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(0)),
         Err(error) => Err(file_error(path)(error)),
     }
 }
@@ -315,4 +346,35 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     let mut new = path.as_os_str().to_owned();
     new.push(UNFINISHED_SUFFIX);
     fs::write(&new, bytes).and_then(|()| fs::rename(&new, path)).map_err(file_error(path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation is the failure of the test")]
+
+    use super::*;
+
+    fn pod(name: &str) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some(name.to_owned());
+        pod
+    }
+
+    #[test]
+    fn a_broken_record_or_version_loses_one_pod_at_most() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pods, version) = (dir.path().join("pods"), dir.path().join("resource-version"));
+        let mut records = Records::open(&pods, version.clone()).unwrap();
+        let good = records.create(pod("good")).unwrap();
+        records.create(pod("empty")).unwrap();
+        fs::write(pods.join("empty.json"), "").unwrap();
+        fs::copy(pods.join("good.json"), pods.join("other.json")).unwrap();
+        fs::write(&version, "").unwrap();
+
+        let mut again = Records::open(&pods, version).unwrap();
+        assert_eq!(again.pods().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["good"]);
+        assert!(pods.join("empty.json.broken").exists() && pods.join("other.json.broken").exists());
+        let created = again.create(pod("empty")).unwrap();
+        assert!(version_of(&created) > version_of(&good).map(|version| version + 1), "{created:?}");
+    }
 }
