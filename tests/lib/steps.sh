@@ -50,6 +50,11 @@ benchmarks() {
   return "${PIPESTATUS[0]}"
 }
 
+# A real Kubernetes node comes up, does what the tests of mount pods will need, and leaves nothing.
+cluster() {
+  tests/cluster/install && tests/cluster/build.sh && tests/cluster/smoke
+}
+
 dependencies() {
   command -v cargo-deny >/dev/null || cargo install --quiet --locked --version 0.20.2 cargo-deny || return 1
   cargo deny --all-features check bans licenses sources
@@ -57,11 +62,11 @@ dependencies() {
 
 # What of ours a machine shows: mounts, processes of mount pods, control groups.
 marks_of_ours() {
-  grep -oE ' mountpod:[0-9a-f]+ ' /proc/self/mountinfo | sort | uniq -c
+  grep -oE ' mountpod:[0-9a-f]+:[0-9a-f]+ ' /proc/self/mountinfo | sort | uniq -c
   for command in /proc/[0-9]*/cmdline; do
     tr '\0' ' ' <"$command" 2>/dev/null | grep -oE '(mount-agent --socket|mount-hostdir serve|mountpod standalone).*'
   done
-  find /sys/fs/cgroup -maxdepth 3 -path '*/mountpod/*' -type d 2>/dev/null
+  find /sys/fs/cgroup -maxdepth 4 -path '*/mountpod/*' -type d 2>/dev/null
 }
 
 # nothing_left BEFORE: what was there before this run was somebody else's.
