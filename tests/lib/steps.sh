@@ -64,7 +64,7 @@ dependencies() {
 marks_of_ours() {
   grep -oE ' mountpod:[0-9a-f]+:[0-9a-f]+ ' /proc/self/mountinfo | sort | uniq -c
   for command in /proc/[0-9]*/cmdline; do
-    tr '\0' ' ' <"$command" 2>/dev/null | grep -oE '(mount-agent --socket|mount-hostdir serve|mountpod standalone).*'
+    { tr '\0' ' ' <"$command"; } 2>/dev/null | grep -oE '(mount-agent --socket|mount-hostdir serve|mountpod standalone).*'
   done
   find /sys/fs/cgroup -maxdepth 4 -path '*/mountpod/*' -type d 2>/dev/null
 }
