@@ -237,3 +237,14 @@ fn a_clone_needs_its_source_and_enough_room() {
     assert!(matches!(world.create(&clone), Err(CreateVolumeError::Range(_))));
     assert!(!world.path("main/b").exists());
 }
+
+#[test]
+fn a_volume_does_not_shrink_and_the_limit_is_named() {
+    let world = World::new(&["main"]);
+    let id = world.create(&wanted("main", "a")).unwrap().id;
+    let smaller = CapacityRange { required: Some(1), limit: Some(2) };
+    let Err(ChangeError::Range(error)) = volumes::expand(world.roots(), &id, smaller) else {
+        panic!("it shrank")
+    };
+    assert_eq!(error.to_string(), "capacity_range.limit_bytes is 2, but 1048576 bytes are needed");
+}
