@@ -15,10 +15,14 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use mountpod::csi::api::v1::NodePublishVolumeRequest;
 use mountpod::csi::api::v1::volume_capability::access_mode::Mode;
+use mountpod::programs::caller::capability;
 use support::{Driver, publish, volume};
 use tonic::Code;
 
@@ -80,6 +84,32 @@ async fn a_single_writer_volume_refuses_a_second_target() {
     assert!(!second.exists(), "a refused publish leaves nothing");
     caller.unpublish(&volume.volume_id, &first).await.unwrap();
     caller.publish(&volume, &second, Mode::SingleNodeSingleWriter).await.unwrap();
+    caller.unpublish(&volume.volume_id, &second).await.unwrap();
+    driver.stop_and_leave_nothing().await;
+}
+
+/// Other credentials are another session, of which the first one knows nothing.
+#[tokio::test]
+async fn a_single_writer_volume_refuses_a_second_target_also_with_other_credentials() {
+    let driver = Driver::start();
+    let mut caller = driver.caller().await;
+    let volume = volume(&mut caller, "v").await;
+    let (first, second) = (driver.target("first"), driver.target("second"));
+    let with_password = |target: &Path, mode: Mode| NodePublishVolumeRequest {
+        volume_id: volume.volume_id.clone(),
+        target_path: target.display().to_string(),
+        volume_capability: Some(capability(mode)),
+        secrets: HashMap::from([("password".to_owned(), "other".to_owned())]),
+        ..NodePublishVolumeRequest::default()
+    };
+    caller.publish(&volume, &first, Mode::SingleNodeSingleWriter).await.unwrap();
+    for mode in [Mode::SingleNodeSingleWriter, Mode::MultiNodeMultiWriter] {
+        let refused = caller.node.node_publish_volume(with_password(&second, mode)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(!second.exists(), "a refused publish leaves nothing");
+    }
+    caller.unpublish(&volume.volume_id, &first).await.unwrap();
+    caller.node.node_publish_volume(with_password(&second, Mode::SingleNodeSingleWriter)).await.unwrap();
     caller.unpublish(&volume.volume_id, &second).await.unwrap();
     driver.stop_and_leave_nothing().await;
 }

@@ -15,8 +15,10 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use hostdir_support::sys::{self, Xattr};
 use hostdir_support::table::{self, Random};
@@ -331,4 +333,55 @@ fn servers_that_die_without_answering_end_the_keeper() {
     assert_eq!(volume.wait_for_keeper().code(), Some(70));
     nix::mount::umount2(&volume.mnt(), nix::mount::MntFlags::MNT_FORCE).unwrap_or(()); // aborts; the mount may be busy
     assert_eq!(errno(caller.join().unwrap()), Errno::ECONNABORTED);
+}
+
+/// Between the kernel's look at a name and its CREATE, another machine can make the file. The other one begins at
+/// another moment in each try.
+#[test]
+fn creating_never_opens_a_file_that_its_caller_may_not_open() {
+    const TRIES: usize = 2000;
+    const MOMENTS: u32 = 100;
+    let volume = served();
+    let (mnt, backing) = (volume.mnt(), volume.backing());
+    fs::set_permissions(&mnt, Permissions::from_mode(0o777)).unwrap();
+    let asked = AtomicUsize::new(0);
+    let mut outcomes = [0; 3];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for name in 1..=TRIES {
+                while asked.load(Ordering::Acquire) < name {
+                    std::hint::spin_loop();
+                }
+                let begun = Instant::now();
+                let wait = Duration::from_micros(3) * (u32::try_from(name).unwrap() % MOMENTS);
+                while begun.elapsed() < wait {
+                    std::hint::spin_loop();
+                }
+                let secret = backing.join(name.to_string());
+                drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(secret));
+            }
+        });
+        outcomes = as_user(1000, 1000, || {
+            let mut outcomes = [0; 3];
+            for name in 1..=TRIES {
+                asked.store(name, Ordering::Release);
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create(true).truncate(false);
+                let outcome = match options.open(mnt.join(name.to_string())) {
+                    Ok(file) if file.metadata().unwrap().uid() == 1000 => 0,
+                    Ok(_) => 1,
+                    Err(error) => {
+                        assert_eq!(error.raw_os_error(), Some(Errno::EACCES as i32), "{error}");
+                        2
+                    }
+                };
+                outcomes[outcome] += 1;
+            }
+            outcomes
+        });
+    });
+    let [own, foreign, refused] = outcomes;
+    println!("{own} made, {refused} refused");
+    assert_eq!(foreign, 0, "files of another user were opened");
+    assert!(own > 0 && refused > 0, "the two never met: {own} made, {refused} refused");
 }

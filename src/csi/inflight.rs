@@ -24,13 +24,15 @@ pub(super) enum Thing {
     Snapshot(SnapshotId),
     /// A target on this node.
     Target(TargetPath),
+    /// Whether a volume may have another target on this node.
+    Sharing(VolumeId),
 }
 
 impl fmt::Display for Thing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::VolumeName(name) => write!(f, "volume name {name:?}"),
-            Self::Volume(id) | Self::VolumeRecord(id) => write!(f, "volume {id}"),
+            Self::Volume(id) | Self::VolumeRecord(id) | Self::Sharing(id) => write!(f, "volume {id}"),
             Self::SnapshotName(name) => write!(f, "snapshot name {name:?}"),
             Self::Snapshot(id) => write!(f, "snapshot {id}"),
             Self::Target(target) => write!(f, "target {target}"),

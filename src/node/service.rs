@@ -14,14 +14,14 @@ use super::outcome::target_error;
 use super::reconcile::keep_reconciled;
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::engine::{Engine, EngineError};
-use crate::mountpod::plan::Goal;
+use crate::mountpod::plan::{Goal, Refusal};
 use crate::mountpod::pod::{ServedVolume, served_volume, session_of};
 use crate::mountpod::refs::Refs;
 use crate::mountpod::service::{MountError, MountService, PublishRequest, VolumeStats};
 use crate::mounts::bind::remove_target;
 use crate::mounts::target::{Place, TargetError};
-use crate::runtime::MountPods;
-use crate::volume::{SessionId, ShareKey, TargetPath, VolumeId};
+use crate::runtime::{MountPods, RunningPod};
+use crate::volume::{Exclusivity, SessionId, ShareKey, TargetPath, VolumeId};
 
 /// The engine on this node, and the tasks that keep what was published.
 #[derive(Debug)]
@@ -92,6 +92,7 @@ impl<R: MountPods> NodeService<R> {
         let what = format!("publish of volume {volume}");
         let hash = spec.hash().map_err(|error| MountError::Failed { what, source: error.into() })?;
         let session = SessionId::new(&ShareKey::Volume(volume.clone()), &hash);
+        self.refuse_beside_other_sessions(&volume, &session, &target, access.exclusivity)?;
         let before = self.look_at_target(&session, &target).await?;
         // Held through the publish, so that the sweep does not forget it.
         let launch = self
@@ -117,6 +118,34 @@ impl<R: MountPods> NodeService<R> {
                 Err(error.into())
             }
         }
+    }
+
+    /// A volume has several sessions when it is published with several credentials; the engine sees one of them.
+    fn refuse_beside_other_sessions(
+        &self,
+        volume: &VolumeId,
+        session: &SessionId,
+        target: &TargetPath,
+        exclusivity: Exclusivity,
+    ) -> Result<(), MountError> {
+        let alone = |exclusivity| exclusivity == Exclusivity::SingleTarget;
+        for pod in self.pods_of(volume) {
+            if session_of(&pod.record).is_ok_and(|other| other == *session) {
+                continue;
+            }
+            let refs = refs_of(&pod.record);
+            let mut others = refs.iter().filter(|(other, _)| *other != target);
+            if let Some((other, _)) = others.find(|(_, other)| alone(exclusivity) || alone(*other)) {
+                return Err(Refusal::InUse { other: other.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn pods_of(&self, volume: &VolumeId) -> Vec<RunningPod> {
+        let mut pods = self.effects().runtime.list();
+        pods.retain(|pod| served_volume(&pod.record).is_ok_and(|served| served.volume == *volume));
+        pods
     }
 
     /// Is the target free for this session, and was its directory there?
@@ -220,10 +249,9 @@ impl<R: MountPods> MountService for NodeService<R> {
     }
 
     fn targets(&self, volume: &VolumeId) -> Vec<TargetPath> {
-        let pods = self.effects().runtime.list();
-        let of_volume =
-            pods.iter().filter(|pod| served_volume(&pod.record).is_ok_and(|it| it.volume == *volume));
-        let mut targets: Vec<TargetPath> = of_volume
+        let pods = self.pods_of(volume);
+        let mut targets: Vec<TargetPath> = pods
+            .iter()
             .flat_map(|pod| refs_of(&pod.record).iter().map(|(target, _)| target.clone()).collect::<Vec<_>>())
             .collect();
         targets.sort();

@@ -12,7 +12,7 @@ use crate::config::field::InvalidField;
 use crate::config::parameters::{VolumeParameters, overlaid};
 use crate::mountpod::service::{MountService, PublishRequest};
 use crate::provision::Catalog;
-use crate::volume::{Access, ClientKind, CredentialsDigest, MountSpec, VolumeId, Writability};
+use crate::volume::{Access, ClientKind, CredentialsDigest, Exclusivity, MountSpec, VolumeId, Writability};
 
 impl<C: Catalog, M: MountService> Desk<C, M> {
     pub(super) async fn publish(
@@ -32,9 +32,14 @@ impl<C: Catalog, M: MountService> Desk<C, M> {
             let why = format!("names another root than volume_id, {id}");
             return Err(InvalidField::new("volume_context[\"root\"]", why).into());
         }
+        let sharing = Thing::Sharing(id.clone());
         let _guard = self.edge.claim(vec![
             Claim::Alone(Thing::Target(target.clone())),
             Claim::Shared(Thing::Volume(id.clone())),
+            match access.exclusivity {
+                Exclusivity::SingleTarget => Claim::Alone(sharing),
+                Exclusivity::Shared => Claim::Shared(sharing),
+            },
         ])?;
         let volume = self.catalog.volume(&id).await?;
         let spec = MountSpec {

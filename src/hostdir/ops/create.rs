@@ -116,7 +116,11 @@ fn clean_up(result: Result<(), Errno>) {
     }
 }
 
-/// CREATE: makes a regular file and opens it, or opens the one that is there.
+/// Makes the kernel look the name up anew and open what is there (`do_filp_open` tries once more, with
+/// `LOOKUP_REVAL`): for it a CREATE that succeeds has made the file, so it checks no permission of an older one.
+const LOOK_AGAIN: Errno = Errno::ESTALE;
+
+/// CREATE: makes a regular file and opens it. One that somebody else has made, since the kernel looked, is not opened.
 pub(super) fn create(
     fs: &FileSystem,
     call: &mut Call<'_>,
@@ -142,10 +146,10 @@ pub(super) fn create(
                 && found.kind() == Kind::Regular
                 && found.size == 0
                 && owner.may_have_made(&found);
-            if must_be_new && !is_own {
-                return Err(Errno::EEXIST);
+            if !is_own {
+                return Err(if must_be_new { Errno::EEXIST } else { LOOK_AGAIN });
             }
-            let attr = if is_own { owner.give(path.as_raw_fd())? } else { found };
+            let attr = owner.give(path.as_raw_fd())?;
             Opened { data: file::open_node(fs, path.as_raw_fd(), &attr, flags)?, path, attr }
         }
         Err(error) => return Err(error),

@@ -8,7 +8,7 @@ pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"MPHOSTDR");
 /// Raised with every change of this file that an older or newer client would misread.
 pub(crate) const VERSION: u32 = 1;
 
-/// Nodes that the kernel may know at once. Only touched records take memory (336 bytes each).
+/// Nodes that the kernel may know at once. Only touched records take memory (328 bytes each).
 pub(crate) const NODE_SLOTS: usize = 1 << 22;
 
 /// Files and directories that may be open at once.
@@ -136,6 +136,8 @@ pub(crate) struct Layout {
     pub(crate) handles: [HandleRecord; HANDLE_SLOTS],
     pub(crate) nodes: [NodeRecord; NODE_SLOTS],
 }
+
+const _: () = assert!(size_of::<NodeRecord>() == 328, "docs/hostdir.md and NODE_SLOTS tell this figure");
 
 const PAGE: usize = 4096;
 

@@ -68,10 +68,11 @@ impl Copy<'_> {
         let shown = path.shown();
         let to = open_dir(self.dest, path).map_err(|e| failed("opening the copy of", &shown, e))?;
         let stat = fstat(&from).map_err(|e| failed("reading attributes of", &shown, e))?;
-        own_and_attributes(from.as_fd(), to.as_fd(), &stat)
-            .map_err(|e| failed("copying attributes of", &shown, e))?;
         self.made.push((path.clone(), stat));
-        each_entry(from.as_fd(), &shown, |name| self.entry(path, from.as_fd(), to.as_fd(), name))
+        each_entry(from.as_fd(), &shown, |name| self.entry(path, from.as_fd(), to.as_fd(), name))?;
+        // After the entries: they would inherit the directory's default ACL, and let in whom their sources don't.
+        own_and_attributes(from.as_fd(), to.as_fd(), &stat)
+            .map_err(|e| failed("copying attributes of", &shown, e))
     }
 
     fn entry(

@@ -21,9 +21,11 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::sys::statvfs::fstatvfs;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 pub use root::RootError;
 
@@ -41,13 +43,40 @@ const SHORT_OPERATIONS_MAX: usize = 16;
 /// Copies and removals of whole trees at a time: more would only make each slower, and every workload with it.
 const LONG_OPERATIONS_MAX: usize = 4;
 
+/// Longest wait for a short operation's turn. It takes milliseconds: when all are still at it, the disk hangs, and
+/// whoever asks again and again must not pile up.
+const SHORT_TURN_LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for a copy's or a removal's turn: trees of terabytes may be before it. Its caller asks again.
+const LONG_TURN_LIMIT: Duration = Duration::from_secs(3600);
+
 /// Volumes in directories that an administrator named.
 #[derive(Clone)]
 pub struct Hostdir {
     roots: Arc<Roots>,
     stop: Stop,
-    short: Arc<Semaphore>,
-    long: Arc<Semaphore>,
+    short: Lane,
+    long: Lane,
+}
+
+/// Operations of one kind, a limited number at a time.
+#[derive(Clone)]
+struct Lane {
+    turns: Arc<Semaphore>,
+    turn_limit: Duration,
+}
+
+impl Lane {
+    fn new(operations_max: usize, turn_limit: Duration) -> Self {
+        Self { turns: Arc::new(Semaphore::new(operations_max)), turn_limit }
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        let failed = |why| StoreError::new("waiting for earlier file operations", std::io::Error::other(why));
+        match timeout(self.turn_limit, self.turns.clone().acquire_owned()).await {
+            Ok(turn) => turn.map_err(|_| failed("the driver is being stopped".to_owned())),
+            Err(_) => Err(failed(format!("they have not ended within {:?}", self.turn_limit))),
+        }
+    }
 }
 
 /// Set once, when the driver is being stopped: copies and removals end at the next file.
@@ -98,8 +127,8 @@ impl Hostdir {
         Ok(Self {
             roots: Arc::new(Roots(roots.into_iter().map(Root).collect())),
             stop: Stop::default(),
-            short: Arc::new(Semaphore::new(SHORT_OPERATIONS_MAX)),
-            long: Arc::new(Semaphore::new(LONG_OPERATIONS_MAX)),
+            short: Lane::new(SHORT_OPERATIONS_MAX, SHORT_TURN_LIMIT),
+            long: Lane::new(LONG_OPERATIONS_MAX, LONG_TURN_LIMIT),
         })
     }
 
@@ -110,24 +139,23 @@ impl Hostdir {
 
     async fn run<T, E>(
         &self,
-        lane: &Arc<Semaphore>,
+        lane: &Lane,
         operation: impl FnOnce(&Roots, &Stop) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let ended =
-            |why: &str| StoreError::new("running a file operation", std::io::Error::other(why.to_owned()));
-        let permit = lane.clone().acquire_owned().await.map_err(|_| ended("the driver is being stopped"))?;
+        let turn = lane.turn().await?;
         let (roots, stop) = (self.roots.clone(), self.stop.clone());
         let thread = tokio::task::spawn_blocking(move || {
             let outcome = operation(&roots, &stop);
             // Held to the end, even when nobody waits any more.
-            drop(permit);
+            drop(turn);
             outcome
         });
-        thread.await.map_err(|_| ended("it panicked"))?
+        let panicked = || StoreError::new("running a file operation", std::io::Error::other("it panicked"));
+        thread.await.map_err(|_| panicked())?
     }
 }
 

@@ -237,3 +237,26 @@ fn a_clone_needs_its_source_and_enough_room() {
     assert!(matches!(world.create(&clone), Err(CreateVolumeError::Range(_))));
     assert!(!world.path("main/b").exists());
 }
+
+#[test]
+fn a_volume_does_not_shrink_and_the_limit_is_named() {
+    let world = World::new(&["main"]);
+    let id = world.create(&wanted("main", "a")).unwrap().id;
+    let smaller = CapacityRange { required: Some(1), limit: Some(2) };
+    let Err(ChangeError::Range(error)) = volumes::expand(world.roots(), &id, smaller) else {
+        panic!("it shrank")
+    };
+    assert_eq!(error.to_string(), "capacity_range.limit_bytes is 2, but 1048576 bytes are needed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_while_the_disk_hangs_does_not_pile_up() {
+    let world = World::new(&["main"]);
+    let all = u32::try_from(SHORT_OPERATIONS_MAX).unwrap();
+    let hanging = world.hostdir.short.turns.clone().acquire_many_owned(all).await.unwrap();
+    let error = world.hostdir.volume(&"main#a".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, FindError::Store(_)), "{error}");
+    drop(hanging);
+    let error = world.hostdir.volume(&"main#a".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, FindError::NoSuchVolume(_)), "{error}");
+}

@@ -231,7 +231,7 @@ pub(super) fn expand(roots: &Roots, id: &VolumeId, range: CapacityRange) -> Resu
             record.capacity_bytes = possible(root, range, range.choose(record.capacity_bytes)?)?;
         } else if !range.contains(record.capacity_bytes) {
             // A volume never shrinks: `choose` says that the limit is below what is promised.
-            range.choose(record.capacity_bytes)?;
+            CapacityRange { required: None, ..range }.choose(record.capacity_bytes)?;
         }
         Ok(record.capacity_bytes)
     })

@@ -205,3 +205,35 @@ impl Drop for Mounted {
             .expect("the test's own mount can be unmounted");
     }
 }
+
+/// `system.posix_acl_*` as in linux/posix_acl_xattr.h: owner all, user 1000 all, group none, mask all, others none.
+const ACL_WITH_A_GUEST: &[u8] = &[
+    2, 0, 0, 0, //
+    0x01, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, //
+    0x02, 0, 7, 0, 0xe8, 0x03, 0, 0, //
+    0x04, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, //
+    0x10, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, //
+    0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, //
+];
+
+#[test]
+fn the_copy_of_a_file_lets_in_nobody_whom_the_file_does_not() {
+    let world = World::new(&["main"]);
+    let id = world.create(&wanted("main", "a")).unwrap().id;
+    std::fs::create_dir(world.path("main/a/dir")).unwrap();
+    std::fs::create_dir(world.path("main/a/dir/inner")).unwrap();
+    std::fs::write(world.path("main/a/dir/file"), "x").unwrap();
+    std::fs::set_permissions(world.path("main/a/dir/file"), PermissionsExt::from_mode(0o640)).unwrap();
+    let dir = std::fs::File::open(world.path("main/a/dir")).unwrap();
+    // Later than the file, which has therefore inherited nothing.
+    sys::set_xattr(dir.as_fd(), c"system.posix_acl_default", ACL_WITH_A_GUEST).unwrap();
+    world.create(&NewVolume { source: Some(Source::Volume(id)), ..wanted("main", "b") }).unwrap();
+    let acls = |path: &str| {
+        let file = std::fs::File::open(world.path(path)).unwrap();
+        let names = sys::xattr_names(file.as_fd()).unwrap();
+        names.into_iter().filter(|name| name.to_bytes().starts_with(b"system.posix_acl")).collect::<Vec<_>>()
+    };
+    assert_eq!(acls("main/b/dir"), [c"system.posix_acl_default".to_owned()]);
+    assert!(acls("main/b/dir/file").is_empty() && acls("main/b/dir/inner").is_empty());
+    assert_eq!(world.path("main/b/dir/file").metadata().unwrap().mode() & 0o7777, 0o640);
+}
