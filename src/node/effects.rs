@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,7 +26,11 @@ use crate::session::open::harmful_settings;
 use crate::session::record::SessionRecord;
 use crate::session::sessions::Sessions;
 use crate::session::state_dir::StateDir;
-use crate::volume::{Secrets, SessionId};
+use crate::volume::{FilesystemName, Secrets, SessionId};
+
+/// Threads that may wait for one filesystem. All of the driver's share a pool of 512: without a limit, one filesystem
+/// that hangs would in time take every thread from all volumes.
+pub(super) const OPENERS_MAX: usize = 8;
 
 /// What a session's client is started with: remembered from the publish, because credentials stand nowhere else.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ pub struct NodeEffects<R> {
     launches: Mutex<BTreeMap<SessionId, Arc<Launch>>>,
     /// Pods whose clients had their time to flush after the end of their session, and did not exit.
     overdue: Mutex<BTreeSet<PodId>>,
+    /// Threads that open directories of a filesystem: on a network mount that hangs they do not come back.
+    openers: Mutex<BTreeMap<FilesystemName, Arc<Semaphore>>>,
     pub(super) started: Instant,
     changes: watch::Receiver<u64>,
     _mount_watch: AbortOnDropHandle<()>,
@@ -101,6 +107,7 @@ impl<R: MountPods> NodeEffects<R> {
             links,
             launches: Mutex::default(),
             overdue: Mutex::default(),
+            openers: Mutex::default(),
             started: Instant::now(),
             changes,
             _mount_watch: AbortOnDropHandle::new(mount_watch),
@@ -121,6 +128,13 @@ impl<R: MountPods> NodeEffects<R> {
         let launch = Arc::new(launch);
         self.launches().insert(session.clone(), Arc::clone(&launch));
         launch
+    }
+
+    /// Who may open directories of that filesystem.
+    pub(super) fn openers(&self, filesystem: &FilesystemName) -> Arc<Semaphore> {
+        let mut openers = self.openers.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Semaphore::new(OPENERS_MAX));
+        Arc::clone(openers.entry(filesystem.clone()).or_insert_with(new))
     }
 
     fn overdue(&self) -> MutexGuard<'_, BTreeSet<PodId>> {

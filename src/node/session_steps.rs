@@ -27,6 +27,8 @@ use crate::session::state::check_state;
 use crate::session::tree::open_volume_tree;
 use crate::volume::{ClientKind, SessionId, TargetPath, Writability};
 
+/// A directory is opened in microseconds, unless it lies on a network mount whose server is away.
+const TREE_LIMIT: Duration = Duration::from_secs(20);
 /// Between two tries to have the one helper of a session.
 const HELPER_BUSY_WAIT: Duration = Duration::from_millis(100);
 
@@ -125,7 +127,22 @@ impl<R: MountPods> NodeEffects<R> {
             return Err(failed(format!("open the directory of filesystem {}", spec.filesystem), unknown));
         };
         let subdirectory = spec.subdirectory.clone();
-        let opened = tokio::task::spawn_blocking(move || open_volume_tree(&root, &subdirectory)).await;
+        let late = |_| EffectError::TimedOut {
+            what: format!("opening the directory of volume {}", launch.served.volume),
+            limit_s: TREE_LIMIT.as_secs_f64(),
+            state: format!("filesystem {} does not answer", spec.filesystem),
+        };
+        let openers = self.openers(&spec.filesystem);
+        let opened = timeout(TREE_LIMIT, async move {
+            let opener = openers.acquire_owned().await;
+            // Given back by the thread, whenever it ends.
+            tokio::task::spawn_blocking(move || {
+                let _opener = opener;
+                open_volume_tree(&root, &subdirectory)
+            })
+            .await
+        });
+        let opened = opened.await.map_err(late)?;
         let tree = opened.map_err(|panic| failed("open the volume's directory", panic))?;
         tree.map(Some).map_err(|error| of_tree(&launch.served.volume, error))
     }
@@ -378,3 +395,7 @@ fn of_helper(what: &str, error: HelperError) -> EffectError {
         other => failed(what, other),
     }
 }
+
+#[cfg(test)]
+#[path = "session_steps_tests.rs"]
+mod tests;
