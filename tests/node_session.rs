@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 
 use mountpod::mountpod::service::{Condition, MountError, MountService};
 use mountpod::volume::Writability;
+use nix::sys::signal::{Signal, kill};
 use session_support::node::{Node, eventually, in_time, read, request, write};
-use session_support::volume;
+use session_support::{unmount_below, volume};
 use tokio::process::{Child, Command};
 
+/// How long the client is kept from flushing: longer than a deleted pod may take to end.
+const FLUSH: std::time::Duration = std::time::Duration::from_secs(12);
 /// Set for the process of the load: the directory that it works in.
 const LOAD_DIRECTORY: &str = "MOUNTPOD_TEST_LOAD_DIRECTORY";
 /// Beside that directory: the number of rounds done, and the file whose appearance ends the load.
@@ -206,6 +209,35 @@ async fn targets_are_usable_again_after_driver_and_agent_died_together() {
     assert!(write(&b.as_path().join("file"), "x").await.is_err());
     driver.unpublish("v", &a).await.unwrap();
     driver.unpublish("v", &b).await.unwrap();
+    node.until_nothing_is_left().await;
+    driver.service.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_flushes_while_the_driver_is_replaced_gets_its_time() {
+    let node = Node::new();
+    let driver = node.driver().await;
+    let a = node.target("a");
+    driver.publish("v", &a).await.unwrap();
+    let client = node.processes("mount-hostdir");
+    let signal = |signal| client.iter().for_each(|pid| kill(*pid, signal).unwrap());
+    driver.stop().await;
+    // A driver that died while it closed the session leaves this: no mount, and a client that takes its time.
+    signal(Signal::SIGSTOP);
+    unmount_below(node.directory.path());
+
+    let driver = node.driver().await;
+    let publishing = driver.publish("v", &a);
+    tokio::pin!(publishing);
+    let early = tokio::time::timeout(FLUSH, &mut publishing).await;
+    let agents = node.processes("mount-agent").len();
+    let alive = client.iter().all(|pid| kill(*pid, None).is_ok());
+    signal(Signal::SIGCONT);
+    assert!(early.is_err(), "a session was opened beside a client that flushes: {early:?}");
+    assert_eq!((agents, alive), (1, true), "agents, and is the client alive?");
+    publishing.await.unwrap();
+    write(&a.as_path().join("file"), "x").await.unwrap();
+    driver.unpublish("v", &a).await.unwrap();
     node.until_nothing_is_left().await;
     driver.service.shut_down().await;
 }

@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
 
+use super::log::show;
 use super::programs::{ClientPrograms, LaunchError, Serving};
 use super::sys::{self, ChildPlan};
 use super::tail::Tail;
@@ -185,9 +186,4 @@ fn keep_output(read: io::Result<usize>, piece: &[u8], tail: &mut Tail) -> bool {
         }
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
-}
-
-/// The client's words go on in the pod's own log.
-fn show(line: &str) {
-    tracing::info!("client: {line}");
 }

@@ -15,6 +15,7 @@ mod connection;
 pub mod frames;
 mod keeper;
 mod listen;
+mod log;
 pub mod messages;
 mod options;
 mod processes;
@@ -49,9 +50,9 @@ pub fn main() -> ExitCode {
 /// Runs an agent until its session has ended or was given away, or it was told to stop.
 #[must_use]
 pub fn run(options: AgentOptions, programs: ClientPrograms) -> ExitCode {
-    let log =
+    let logger =
         tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(LevelFilter::INFO);
-    if let Err(already) = log.try_init() {
+    if let Err(already) = logger.try_init() {
         tracing::debug!("the caller logs: {already}");
     }
     match run_to_the_end(options, programs) {

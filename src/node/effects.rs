@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -12,9 +13,9 @@ use super::config::NodeConfig;
 use super::links::Links;
 use super::outcome::failed;
 use crate::mountpod::effects::{EffectError, Effects};
-use crate::mountpod::facts::Facts;
+use crate::mountpod::facts::{Facts, PodId};
 use crate::mountpod::plan::Step;
-use crate::mountpod::pod::{ServedVolume, served_volume, session_of};
+use crate::mountpod::pod::{ServedVolume, pod_id, served_volume, session_of};
 use crate::mounts::cache::MountCache;
 use crate::mounts::helper::Helpers;
 use crate::mounts::table::MountTable;
@@ -25,7 +26,11 @@ use crate::session::open::harmful_settings;
 use crate::session::record::SessionRecord;
 use crate::session::sessions::Sessions;
 use crate::session::state_dir::StateDir;
-use crate::volume::{Secrets, SessionId};
+use crate::volume::{FilesystemName, Secrets, SessionId};
+
+/// Threads that may wait for one filesystem. All of the driver's share a pool of 512: without a limit, one filesystem
+/// that hangs would in time take every thread from all volumes.
+pub(super) const OPENERS_MAX: usize = 8;
 
 /// What a session's client is started with: remembered from the publish, because credentials stand nowhere else.
 #[derive(Debug, Clone)]
@@ -45,6 +50,11 @@ pub struct NodeEffects<R> {
     pub(super) links: Links,
     pub(super) helpers: Helpers,
     launches: Mutex<BTreeMap<SessionId, Arc<Launch>>>,
+    /// Pods whose clients had their time to flush after the end of their session, and did not exit.
+    overdue: Mutex<BTreeSet<PodId>>,
+    /// Threads that open directories of a filesystem: on a network mount that hangs they do not come back.
+    openers: Mutex<BTreeMap<FilesystemName, Arc<Semaphore>>>,
+    pub(super) started: Instant,
     changes: watch::Receiver<u64>,
     _mount_watch: AbortOnDropHandle<()>,
 }
@@ -96,6 +106,9 @@ impl<R: MountPods> NodeEffects<R> {
             mounts: Arc::new(mounts),
             links,
             launches: Mutex::default(),
+            overdue: Mutex::default(),
+            openers: Mutex::default(),
+            started: Instant::now(),
             changes,
             _mount_watch: AbortOnDropHandle::new(mount_watch),
         })
@@ -115,6 +128,27 @@ impl<R: MountPods> NodeEffects<R> {
         let launch = Arc::new(launch);
         self.launches().insert(session.clone(), Arc::clone(&launch));
         launch
+    }
+
+    /// Who may open directories of that filesystem.
+    pub(super) fn openers(&self, filesystem: &FilesystemName) -> Arc<Semaphore> {
+        let mut openers = self.openers.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Semaphore::new(OPENERS_MAX));
+        Arc::clone(openers.entry(filesystem.clone()).or_insert_with(new))
+    }
+
+    fn overdue(&self) -> MutexGuard<'_, BTreeSet<PodId>> {
+        self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client of that pod is not waited for any more.
+    pub(super) fn give_up_on(&self, pod: &PodId) {
+        self.overdue().insert(pod.clone());
+    }
+
+    /// Has the client of that pod had its time?
+    pub(super) fn is_overdue(&self, pod: &PodId) -> bool {
+        self.overdue().contains(pod)
     }
 
     /// What a session is started with: from a publish, or from what is written down of it.
@@ -170,6 +204,9 @@ impl<R: MountPods> NodeEffects<R> {
         let recorded = blocking("list the sessions", move || state_dir.recorded()).await?;
         self.let_go_of_ended(&*self.table().await?);
         let alive = self.all_sessions().await?;
+        let pods: BTreeSet<PodId> =
+            self.runtime.list().iter().filter_map(|pod| pod_id(&pod.record).ok()).collect();
+        self.overdue().retain(|pod| pods.contains(pod));
         self.launches().retain(|session, launch| Arc::strong_count(launch) > 1 || alive.contains(session));
         for session in recorded.into_iter().filter(|session| !alive.contains(session)) {
             let (state_dir, sessions) = (Arc::clone(&self.state_dir), Arc::clone(&self.sessions));
@@ -207,8 +244,7 @@ impl<R: MountPods> Effects for NodeEffects<R> {
             Step::Bind { target, writability } => self.bind(session, target, *writability).await,
             Step::Unbind { target } => self.unbind(session, target).await,
             Step::CloseSession { limit } => self.close_session(session, *limit).await,
-            // The engine waits for its own task; a closing of an earlier driver ended with it.
-            Step::AwaitClosed { .. } => Ok(()),
+            Step::AwaitClosed { limit } => self.await_closed(session, *limit).await,
         }
     }
 

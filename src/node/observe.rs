@@ -22,19 +22,27 @@ impl<R: MountPods> NodeEffects<R> {
         let table = self.table().await?;
         let own_mount = self.own_mount(session, &table);
         let mut pods = self.pods_of(session);
-        if own_mount.is_some() && self.sessions.get(session).is_none() {
-            // After a restart nothing but an agent's word tells a session that is kept from one that is lost.
+        let is_new = self.started.elapsed() < self.config.limits.settle;
+        if (own_mount.is_some() || is_new) && self.sessions.get(session).is_none() {
+            // After a restart nothing but an agent's word tells a session that is kept from one that is lost, and one
+            // that is being closed from one that is closed.
             for pod in pods.iter().filter(|pod| !matches!(pod.phase, PodPhase::Ended { .. })) {
                 self.links.settled(&pod.id, self.config.limits.settle).await;
             }
             pods = self.pods_of(session);
         }
-        let connection = self.connection(session, own_mount, &pods);
+        let bound = self.bound(session, &table);
+        let connection = match own_mount {
+            Some(device) => self.connection(session, device, &pods),
+            // Its mounts are gone, and its client flushes: it was being closed, perhaps by a driver that was killed.
+            None if bound.is_empty() && !self.serving_pods(session).is_empty() => ConnectionFact::Closing,
+            None => ConnectionFact::None,
+        };
         Ok(Facts {
             session: session.clone(),
             now: now(),
             connection,
-            bound: self.bound(session, &table),
+            bound,
             pods,
             wanted: BTreeSet::new(),
             gone: BTreeSet::new(),
@@ -66,13 +74,7 @@ impl<R: MountPods> NodeEffects<R> {
         pods
     }
 
-    fn connection(
-        &self,
-        session: &SessionId,
-        own_mount: Option<DeviceNumber>,
-        pods: &[PodFact],
-    ) -> ConnectionFact {
-        let Some(device) = own_mount else { return ConnectionFact::None };
+    fn connection(&self, session: &SessionId, device: DeviceNumber, pods: &[PodFact]) -> ConnectionFact {
         match self.sessions.get(session) {
             Some(held) if held.device == device && held.is_alive() => {
                 ConnectionFact::Held { device, offered_to: held.offered_to }

@@ -209,4 +209,4 @@ fn until(moment: Timestamp) -> Duration {
 
 #[cfg(test)]
 #[path = "reconcile_tests.rs"]
-mod tests;
+pub(in crate::node) mod tests;

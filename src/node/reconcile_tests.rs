@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// One pod that says nothing; looking at it from a task panics the first time.
 #[derive(Debug, Default)]
-struct Treacherous {
+pub(in crate::node) struct Treacherous {
     has_panicked: AtomicBool,
     looks_after: AtomicUsize,
     changes: watch::Sender<u64>,

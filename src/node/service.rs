@@ -271,6 +271,7 @@ fn known(error: EffectError) -> MountError {
             Ok(known) => *known,
             Err(source) => MountError::Failed { what, source },
         },
+        EffectError::TimedOut { what, limit_s, state } => MountError::TimedOut { what, limit_s, state },
         other => MountError::Failed { what: "looking at the node".to_owned(), source: Box::new(other) },
     }
 }

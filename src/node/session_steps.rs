@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::effects::{Launch, NodeEffects, blocking};
 use super::outcome::{failed, of_bind, of_link, of_tree, of_unbind, stale};
@@ -13,7 +13,7 @@ use super::wait::{PodLife, describe};
 use crate::agent::frames::{ClientLaunch, ClientState, Negotiated, Offer, ToAgent};
 use crate::agent::messages::{SessionFds, Word};
 use crate::mountpod::effects::EffectError;
-use crate::mountpod::facts::{DeviceNumber, PodId};
+use crate::mountpod::facts::{DeviceNumber, PodId, PodPhase};
 use crate::mounts::bind::{LastMount, UnbindError, bind, unbind};
 use crate::mounts::helper::{HelperError, HelperJob};
 use crate::runtime::MountPods;
@@ -26,6 +26,11 @@ use crate::session::sessions::HeldSession;
 use crate::session::state::check_state;
 use crate::session::tree::open_volume_tree;
 use crate::volume::{ClientKind, SessionId, TargetPath, Writability};
+
+/// A directory is opened in microseconds, unless it lies on a network mount whose server is away.
+const TREE_LIMIT: Duration = Duration::from_secs(20);
+/// Between two tries to have the one helper of a session.
+const HELPER_BUSY_WAIT: Duration = Duration::from_millis(100);
 
 impl<R: MountPods> NodeEffects<R> {
     pub(super) async fn open_session(&self, session: &SessionId) -> Result<(), EffectError> {
@@ -122,7 +127,22 @@ impl<R: MountPods> NodeEffects<R> {
             return Err(failed(format!("open the directory of filesystem {}", spec.filesystem), unknown));
         };
         let subdirectory = spec.subdirectory.clone();
-        let opened = tokio::task::spawn_blocking(move || open_volume_tree(&root, &subdirectory)).await;
+        let late = |_| EffectError::TimedOut {
+            what: format!("opening the directory of volume {}", launch.served.volume),
+            limit_s: TREE_LIMIT.as_secs_f64(),
+            state: format!("filesystem {} does not answer", spec.filesystem),
+        };
+        let openers = self.openers(&spec.filesystem);
+        let opened = timeout(TREE_LIMIT, async move {
+            let opener = openers.acquire_owned().await;
+            // Given back by the thread, whenever it ends.
+            tokio::task::spawn_blocking(move || {
+                let _opener = opener;
+                open_volume_tree(&root, &subdirectory)
+            })
+            .await
+        });
+        let opened = opened.await.map_err(late)?;
         let tree = opened.map_err(|panic| failed("open the volume's directory", panic))?;
         tree.map(Some).map_err(|error| of_tree(&launch.served.volume, error))
     }
@@ -242,61 +262,89 @@ impl<R: MountPods> NodeEffects<R> {
         limit: Duration,
     ) -> Result<(), EffectError> {
         let deadline = Instant::now() + limit;
-        let table = self.table().await?;
-        let stack = table.stack_at(&self.state_dir.mount_point(session));
-        let holders = self.holders(session);
-        let served = holders.iter().any(|pod| self.serves(session, pod));
-        if !stack.is_empty() && served {
-            self.unmount_served(session, limit).await;
-            for pod in &holders {
-                self.until_ended(session, pod, deadline).await;
-            }
-        }
         let mount_point = self.state_dir.mount_point(session);
+        let pods = self.serving_pods(session);
+        if self.is_mounted(session).await? && !pods.is_empty() {
+            self.unmount_served(session, deadline).await;
+        }
+        // Nothing is left to be done here after an unmount in good order.
         blocking("take the session's mount away", move || abort_and_detach(&mount_point)).await?;
+        self.await_ends(session, &pods, deadline).await;
         self.sessions.let_go(session);
         let (state_dir, session) = (Arc::clone(&self.state_dir), session.clone());
         blocking("remove the session's directory", move || state_dir.remove_session(&session)).await
     }
 
-    /// The pods whose agents hold the session.
-    fn holders(&self, session: &SessionId) -> Vec<PodId> {
+    /// The engine has waited for its own task; this waits for what an earlier driver, or a task that was cut off, began.
+    pub(super) async fn await_closed(&self, session: &SessionId, limit: Duration) -> Result<(), EffectError> {
+        if !self.is_mounted(session).await? {
+            self.await_ends(session, &self.serving_pods(session), Instant::now() + limit).await;
+        }
+        Ok(())
+    }
+
+    async fn is_mounted(&self, session: &SessionId) -> Result<bool, EffectError> {
+        Ok(!self.table().await?.stack_at(&self.state_dir.mount_point(session)).is_empty())
+    }
+
+    /// The pods whose clients answer the session's requests, or will soon, or may without being heard of.
+    pub(super) fn serving_pods(&self, session: &SessionId) -> Vec<PodId> {
         let pods = self.runtime.list();
-        let ids = pods.iter().filter_map(|pod| crate::mountpod::pod::pod_id(&pod.record).ok());
-        let holds = |pod: &PodId| matches!(self.links.view(pod), AgentView::Holding { session: held, .. } if held == *session);
-        ids.filter(holds).collect()
+        let alive = pods.iter().filter(|pod| !matches!(pod.phase, PodPhase::Ended { .. }));
+        let ids = alive.filter_map(|pod| crate::mountpod::pod::pod_id(&pod.record).ok());
+        ids.filter(|pod| !self.is_overdue(pod) && self.may_serve(session, pod)).collect()
     }
 
-    /// Does the client of the pod answer requests, or will it soon?
-    fn serves(&self, session: &SessionId, pod: &PodId) -> bool {
-        let AgentView::Holding { session: held, client } = self.links.view(pod) else { return false };
-        held == *session && matches!(client, ClientState::Serving { .. } | ClientState::Starting { .. })
-    }
-
-    /// The last unmount of a session: its client gets to write what it has.
-    async fn unmount_served(&self, session: &SessionId, limit: Duration) {
-        let job = HelperJob::Unmount { path: self.state_dir.mount_point(session) };
-        if let Err(error) = self.helpers.run(session, &job, limit).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error, %session,
-                "the session could not be unmounted in good order; its connection is aborted"
-            );
+    fn may_serve(&self, session: &SessionId, pod: &PodId) -> bool {
+        match self.links.view(pod) {
+            AgentView::Holding { session: held, client } => {
+                held == *session
+                    && matches!(client, ClientState::Serving { .. } | ClientState::Starting { .. })
+            }
+            AgentView::Silent => {
+                self.sessions.get(session).is_some_and(|held| held.offered_to.as_ref() == Some(pod))
+            }
+            AgentView::Idle => false,
         }
     }
 
-    /// Waits until the client of a pod has seen the end of the session.
-    async fn until_ended(&self, session: &SessionId, pod: &PodId, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let ended = self.until(pod, "the end of the client", left, |view| match view {
-            AgentView::Holding { session: held, client } if held == session => {
-                (*client == ClientState::Ended).then_some(Ok(()))
+    /// The last unmount of a session: its client gets to write what it has.
+    async fn unmount_served(&self, session: &SessionId, deadline: Instant) {
+        let job = HelperJob::Unmount { path: self.state_dir.mount_point(session) };
+        let error = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.helpers.run(session, &job, left).await {
+                Ok(_) => return,
+                // Somebody asks for statistics just now; that has a limit of its own.
+                Err(HelperError::StillWaiting { .. }) if !left.is_zero() => sleep(HELPER_BUSY_WAIT).await,
+                Err(error) => break error,
             }
-            _ => Some(Ok(())),
-        });
-        match ended.await {
-            Ok(()) | Err(EffectError::Stale { .. }) => {}
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, %session, "its connection is aborted");
+        };
+        tracing::warn!(
+            error = &error as &dyn std::error::Error, %session,
+            "the session could not be unmounted in good order; its connection is aborted"
+        );
+    }
+
+    /// Waits until the clients of these pods have seen the end of the session; who takes too long is not waited for
+    /// again.
+    async fn await_ends(&self, session: &SessionId, pods: &[PodId], deadline: Instant) {
+        for pod in pods {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ended = self.until(pod, "the end of the client", left, |view| match view {
+                AgentView::Holding { session: held, client } if held == session => {
+                    matches!(client, ClientState::Ended | ClientState::Failed { .. }).then_some(Ok(()))
+                }
+                // An agent that has exited is silent for a moment before its pod is known to have ended.
+                AgentView::Silent => None,
+                _ => Some(Ok(())),
+            });
+            match ended.await {
+                Ok(()) | Err(EffectError::Stale { .. }) => {}
+                Err(error) => {
+                    self.give_up_on(pod);
+                    tracing::warn!(error = &error as &dyn std::error::Error, %session, "its client is not waited for");
+                }
             }
         }
     }
@@ -347,3 +395,7 @@ fn of_helper(what: &str, error: HelperError) -> EffectError {
         other => failed(what, other),
     }
 }
+
+#[cfg(test)]
+#[path = "session_steps_tests.rs"]
+mod tests;

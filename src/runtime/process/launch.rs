@@ -162,7 +162,10 @@ fn write_launched(pod_dir: &Path, launched: &Launched) -> io::Result<()> {
 }
 
 fn open_log(pod_dir: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(pod_dir.join(LOG_FILE))
+    // Appended to: the agent empties it when a client has talked too much.
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(pod_dir.join(LOG_FILE))?;
+    log.set_len(0)?;
+    Ok(log)
 }
 
 /// The agent's program as `execve(2)` wants it.
