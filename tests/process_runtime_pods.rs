@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::core::params::Preconditions;
 use mountpod::agent::connect::connect;
 use mountpod::mountpod::facts::{PodName, PodPhase, PodUid};
-use mountpod::runtime::process::{OpenError, ProcessOptions, ProcessRuntime};
+use mountpod::runtime::process::{OpenError, ProcessOptions, ProcessRuntime, control_groups_of};
 use mountpod::runtime::{MountPods, RunningPod, RuntimeError};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -86,14 +86,10 @@ async fn deleted(runtime: &ProcessRuntime, pod: &str) {
     until(runtime, pod, |pod| pod.is_none()).await;
 }
 
-fn cgroups_of(pod: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for hierarchy in ["cpu", "memory", "pids", "unified", "."] {
-        let runtimes = std::fs::read_dir(Path::new("/sys/fs/cgroup").join(hierarchy).join("mountpod"));
-        let runtimes = runtimes.into_iter().flatten().flatten();
-        found.extend(runtimes.map(|runtime| runtime.path().join(pod)).filter(|group| group.exists()));
-    }
-    found
+/// Those of this very runtime: another test on the machine may have a pod of the same name.
+fn cgroups_of(directory: &Path, pod: &str) -> Vec<PathBuf> {
+    let groups = control_groups_of(directory).unwrap();
+    groups.into_iter().filter(|group| group.file_name() == Some(pod.as_ref())).collect()
 }
 
 fn status_of(pid: i32) -> BTreeMap<String, String> {
@@ -199,7 +195,7 @@ async fn an_agent_has_four_capabilities_and_its_limits_and_leaves_nothing() {
     let files: Vec<_> =
         limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
     assert_eq!(files[3], files[4]);
-    for group in cgroups_of("iso-1") {
+    for group in cgroups_of(&deep, "iso-1") {
         let wants = [
             ("memory.limit_in_bytes", "268435456"),
             ("cpu.cfs_quota_us", "25000"),
@@ -214,11 +210,11 @@ async fn an_agent_has_four_capabilities_and_its_limits_and_leaves_nothing() {
         assert!(procs.lines().any(|line| line == pid.to_string()), "{}", group.display());
     }
     let warned = find(&runtime, "iso-1").unwrap().record.metadata.annotations.unwrap();
-    let limited = cgroups_of("iso-1").len() >= 3;
+    let limited = cgroups_of(&deep, "iso-1").len() >= 3;
     assert!(limited || warned.contains_key("process.mountpod.dev/warning"), "limits hold, or it is said");
     deleted(&runtime, "iso-1").await;
     assert!(!Path::new(&format!("/proc/{pid}")).exists(), "reaped");
-    assert!(cgroups_of("iso-1").is_empty());
+    assert!(cgroups_of(&deep, "iso-1").is_empty());
     let left: Vec<_> =
         std::fs::read_dir(deep.join("pods")).unwrap().flatten().map(|e| e.file_name()).collect();
     assert!(
@@ -244,7 +240,7 @@ async fn a_pod_outlives_its_driver_and_its_end_is_seen() {
     until(&runtime, "sur-1", |pod| matches!(pod.map(|pod| &pod.phase), Some(PodPhase::Ended { .. }))).await;
     let PodPhase::Ended { why } = find(&runtime, "sur-1").unwrap().phase else { panic!("ended") };
     assert!(why.contains("SIGKILL"), "{why}");
-    assert!(cgroups_of("sur-1").is_empty(), "its cgroups go with its processes");
+    assert!(cgroups_of(dir.path(), "sur-1").is_empty(), "its cgroups go with its processes");
     deleted(&runtime, "sur-1").await;
     runtime.shutdown().await;
     drop(runtime);
