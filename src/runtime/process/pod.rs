@@ -99,7 +99,7 @@ impl PodTask {
             match leader.open().and_then(|pidfd| pidfd.map(watched).transpose()) {
                 Ok(found) => return found,
                 Err(error) => {
-                    tracing::error!("can't look at the agent of mount pod {}: {error}", self.name.0)
+                    tracing::error!("can't look at the agent of mount pod {}: {error}", self.name.0);
                 }
             }
             tokio::time::sleep(waits.next_wait()).await;
