@@ -39,7 +39,7 @@ fn fill(dir: &Path) {
         nix::unistd::chown(&dir.join(name), owner.0, owner.1).unwrap();
     }
     std::fs::set_permissions(dir.join("setuid"), PermissionsExt::from_mode(0o4755)).unwrap();
-    let old = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+    let old = std::time::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
     for name in ["plain", "sub/deeper", "sub"] {
         std::fs::File::open(dir.join(name)).unwrap().set_modified(old).unwrap();
     }
