@@ -3,8 +3,10 @@
 //! Every open goes through openat2(2): no symlink is followed, no mount is entered, nothing above is reached, whatever
 //! somebody changes meanwhile.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::fmt::{self, Display};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -16,40 +18,71 @@ use super::super::StoreError;
 /// Part of a path that one system call resolves, bytes; `PATH_MAX` is 4096.
 const PATH_PART_BYTES_MAX: usize = 4000;
 
-/// A path below a directory: component names joined with '/', empty for the directory itself. It may be longer than
-/// `PATH_MAX`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Below(Vec<u8>);
+/// Most components of a path: what `PATH_MAX` lets a caller name at once. Deeper trees are made on purpose only, and
+/// would cost the square of their depth.
+const COMPONENTS_MAX: usize = 2048;
+
+/// A path below a directory, empty for the directory itself. It may be longer than `PATH_MAX`. Paths share what they
+/// have in common: of a tree, each directory's name is in memory once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Below(Option<Rc<Component>>);
+
+#[derive(Debug)]
+struct Component {
+    above: Below,
+    name: CString,
+    depth: usize,
+}
 
 impl Below {
     /// This path with one more component.
-    pub(super) fn join(&self, name: &CStr) -> Self {
-        let mut path = self.0.clone();
-        if !path.is_empty() {
-            path.push(b'/');
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` for more components than are followed.
+    pub(super) fn join(&self, name: &CStr) -> Result<Self, Errno> {
+        let depth = self.0.as_ref().map_or(0, |last| last.depth) + 1;
+        if depth > COMPONENTS_MAX {
+            return Err(Errno::ENAMETOOLONG);
         }
-        path.extend_from_slice(name.to_bytes());
-        Self(path)
+        Ok(Self(Some(Rc::new(Component { above: self.clone(), name: name.to_owned(), depth }))))
     }
 
-    /// The path for people.
-    pub(super) fn shown(&self) -> String {
-        String::from_utf8_lossy(&self.0).into_owned()
+    /// The path of an entry, for people.
+    pub(super) fn entry<'a>(&'a self, name: &'a CStr) -> impl Display + 'a {
+        fmt::from_fn(move |f| match self.0 {
+            None => f.write_str(&name.to_string_lossy()),
+            Some(_) => write!(f, "{self}/{}", name.to_string_lossy()),
+        })
+    }
+
+    fn names(&self) -> Vec<&CStr> {
+        let mut names: Vec<&CStr> = std::iter::successors(self.0.as_deref(), |last| last.above.0.as_deref())
+            .map(|component| component.name.as_c_str())
+            .collect();
+        names.reverse();
+        names
     }
 
     /// Pieces that one call can resolve, in their order.
-    fn parts(&self) -> Vec<&[u8]> {
-        let mut parts = Vec::new();
-        let mut rest = self.0.as_slice();
-        while rest.len() > PATH_PART_BYTES_MAX {
-            let end = rest[..PATH_PART_BYTES_MAX].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-            parts.push(&rest[..end]);
-            rest = &rest[end + 1..];
-        }
-        if !rest.is_empty() {
-            parts.push(rest);
+    fn parts(&self) -> Vec<Vec<u8>> {
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        for name in self.names().into_iter().map(CStr::to_bytes) {
+            match parts.last_mut() {
+                Some(part) if part.len() + 1 + name.len() <= PATH_PART_BYTES_MAX => {
+                    part.push(b'/');
+                    part.extend_from_slice(name);
+                }
+                _ => parts.push(name.to_vec()),
+            }
         }
         parts
+    }
+}
+
+impl Display for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.names().into_iter().map(CStr::to_string_lossy).collect();
+        f.write_str(&names.join("/"))
     }
 }
 
@@ -61,7 +94,7 @@ pub(super) fn open_dir(base: BorrowedFd<'_>, path: &Below) -> Result<OwnedFd, Er
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
     let mut dir = open(base, b".", flags)?;
     for part in path.parts() {
-        dir = open(dir.as_fd(), part, flags)?;
+        dir = open(dir.as_fd(), &part, flags)?;
     }
     Ok(dir)
 }
@@ -83,7 +116,7 @@ pub(super) fn open(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> Result<Own
 /// The first error of `visit`, or that of reading the directory.
 pub(super) fn each_entry<E: From<StoreError>>(
     dir: BorrowedFd<'_>,
-    what: &str,
+    what: &dyn Display,
     mut visit: impl FnMut(&CStr) -> Result<(), E>,
 ) -> Result<(), E> {
     let failed = |errno: Errno| StoreError::new(format!("listing {what}"), errno);

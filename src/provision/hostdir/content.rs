@@ -1,5 +1,6 @@
 //! How are the bytes of a file copied, and its holes kept?
 
+use std::fmt::Display;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -24,9 +25,11 @@ pub(super) fn copy_content(
     dest: &OwnedFd,
     length: i64,
     stop: &Stop,
-    shown: &str,
+    shown: &dyn Display,
 ) -> Result<(), CopyError> {
-    let failed = |errno| CopyError::from(StoreError::new(format!("copying the content of {shown:?}"), errno));
+    let failed = |errno| {
+        CopyError::from(StoreError::new(format!("copying the content of {:?}", shown.to_string()), errno))
+    };
     ftruncate(dest, length).map_err(failed)?;
     let mut at = 0;
     while at < length {

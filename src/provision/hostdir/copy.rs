@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -62,17 +63,16 @@ impl Copy<'_> {
         let from = match open_dir(self.source, path) {
             Ok(from) => from,
             Err(errno) if vanished(errno) => return Ok(()),
-            Err(Errno::EXDEV) => return Err(CopyError::MountInside { path: path.shown() }),
-            Err(errno) => return Err(failed("opening directory", &path.shown(), errno)),
+            Err(Errno::EXDEV) => return Err(CopyError::MountInside { path: path.to_string() }),
+            Err(errno) => return Err(failed("opening directory", path, errno)),
         };
-        let shown = path.shown();
-        let to = open_dir(self.dest, path).map_err(|e| failed("opening the copy of", &shown, e))?;
-        let stat = fstat(&from).map_err(|e| failed("reading attributes of", &shown, e))?;
+        let to = open_dir(self.dest, path).map_err(|e| failed("opening the copy of", path, e))?;
+        let stat = fstat(&from).map_err(|e| failed("reading attributes of", path, e))?;
         self.made.push((path.clone(), stat));
-        each_entry(from.as_fd(), &shown, |name| self.entry(path, from.as_fd(), to.as_fd(), name))?;
+        each_entry(from.as_fd(), path, |name| self.entry(path, from.as_fd(), to.as_fd(), name))?;
         // After the entries: they would inherit the directory's default ACL, and let in whom their sources don't.
         own_and_attributes(from.as_fd(), to.as_fd(), &stat)
-            .map_err(|e| failed("copying attributes of", &shown, e))
+            .map_err(|e| failed("copying attributes of", path, e))
     }
 
     fn entry(
@@ -88,16 +88,20 @@ impl Copy<'_> {
         let stat = match fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(errno) if vanished(errno) => return Ok(()),
-            Err(errno) => return Err(failed("looking at", &path.join(name).shown(), errno)),
+            Err(errno) => return Err(failed("looking at", &path.entry(name), errno)),
         };
         let done = match kind(&stat) {
-            SFlag::S_IFDIR => mkdirat(to, name, Mode::S_IRWXU).map(|()| self.pending.push(path.join(name))),
+            SFlag::S_IFDIR => path.join(name).and_then(|below| {
+                mkdirat(to, name, Mode::S_IRWXU)?;
+                self.pending.push(below);
+                Ok(())
+            }),
             SFlag::S_IFREG => return self.regular(path, from, to, name),
             SFlag::S_IFLNK => symlink(from, to, name, &stat),
             _ => special(to, name, &stat),
         };
         match done {
-            Err(errno) if !vanished(errno) => Err(failed("copying", &path.join(name).shown(), errno)),
+            Err(errno) if !vanished(errno) => Err(failed("copying", &path.entry(name), errno)),
             _ => Ok(()),
         }
     }
@@ -109,12 +113,12 @@ impl Copy<'_> {
         to: BorrowedFd<'_>,
         name: &CStr,
     ) -> Result<(), CopyError> {
-        let shown = path.join(name).shown();
+        let shown = path.entry(name);
         // O_NONBLOCK: if the name has become a fifo meanwhile, opening must not wait for a writer.
         let source = match open(from, name.to_bytes(), OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
             Ok(source) => source,
             Err(errno) if vanished(errno) || errno == Errno::ENXIO => return Ok(()),
-            Err(Errno::EXDEV) => return Err(CopyError::MountInside { path: shown }),
+            Err(Errno::EXDEV) => return Err(CopyError::MountInside { path: shown.to_string() }),
             Err(errno) => return Err(failed("opening", &shown, errno)),
         };
         let stat = fstat(&source).map_err(|e| failed("reading attributes of", &shown, e))?;
@@ -142,14 +146,13 @@ impl Copy<'_> {
 
     fn finish_directories(&self) -> Result<(), CopyError> {
         for (path, stat) in self.made.iter().rev() {
-            let shown = path.shown();
             let finish = || {
                 let dir = open_dir(self.dest, path)?;
                 fchmod(&dir, permissions(stat))?;
                 let (accessed, modified) = times(stat);
                 futimens(&dir, &accessed, &modified)
             };
-            finish().map_err(|e| failed("finishing the copy of", &shown, e))?;
+            finish().map_err(|e| failed("finishing the copy of", path, e))?;
         }
         Ok(())
     }
@@ -207,6 +210,6 @@ fn vanished(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)
 }
 
-fn failed(doing: &str, path: &str, errno: Errno) -> CopyError {
-    StoreError::new(format!("{doing} {path:?}"), errno).into()
+fn failed(doing: &str, path: &dyn Display, errno: Errno) -> CopyError {
+    StoreError::new(format!("{doing} {:?}", path.to_string()), errno).into()
 }

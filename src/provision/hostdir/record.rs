@@ -171,7 +171,7 @@ pub(super) fn remove(dir: BorrowedFd<'_>, name: &str) -> Result<(), StoreError> 
 /// When the directory can't be read.
 pub(super) fn names(dir: &OwnedFd) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
-    each_entry(dir.as_fd(), "the records", |name| -> Result<(), StoreError> {
+    each_entry(dir.as_fd(), &"the records", |name| -> Result<(), StoreError> {
         let name = CString::from(name).into_string().unwrap_or_default();
         if let Some(name) = name.strip_suffix(SUFFIX).filter(|name| !name.starts_with('.')) {
             names.push(name.to_owned());

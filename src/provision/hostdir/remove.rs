@@ -72,7 +72,7 @@ impl Flattened<'_> {
     /// Visits each directory at the container's top once.
     fn one_pass(&mut self) -> Result<Pass, DeleteError> {
         let mut tops: Vec<CString> = Vec::new();
-        each_entry(self.container.as_fd(), self.label, |name| -> Result<(), DeleteError> {
+        each_entry(self.container.as_fd(), &self.label, |name| -> Result<(), DeleteError> {
             tops.push(name.to_owned());
             Ok(())
         })?;
@@ -97,7 +97,8 @@ impl Flattened<'_> {
             Err(Errno::EXDEV) => return Err(self.mount_inside(top)),
             Err(errno) => return Err(self.failed("opening", top, errno)),
         };
-        each_entry(dir.as_fd(), self.label, |name| {
+        let label = self.label;
+        each_entry(dir.as_fd(), &label, |name| {
             if self.stop.is_set() {
                 return Err(DeleteError::Stopped);
             }
@@ -160,7 +161,7 @@ fn open_or_make(trash: BorrowedFd<'_>, label: &str) -> Result<OwnedFd, Errno> {
 /// A number above all that are in the container.
 fn first_free(container: BorrowedFd<'_>) -> Result<u64, StoreError> {
     let mut free = 0;
-    each_entry(container, "the trash", |name| -> Result<(), StoreError> {
+    each_entry(container, &"the trash", |name| -> Result<(), StoreError> {
         if let Some(taken) = name.to_str().ok().and_then(|name| name.parse::<u64>().ok()) {
             free = free.max(taken + 1);
         }

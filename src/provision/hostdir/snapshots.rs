@@ -119,7 +119,7 @@ pub(super) fn open_data(roots: &Roots, id: &SnapshotId) -> Result<Option<OwnedFd
 /// The names of the snapshots of a root, in no order.
 pub(super) fn names(root: &OpenRoot) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
-    below::each_entry(root.snapshots.as_fd(), "the snapshots", |name| -> Result<(), StoreError> {
+    below::each_entry(root.snapshots.as_fd(), &"the snapshots", |name| -> Result<(), StoreError> {
         names.extend(name.to_str().ok().map(str::to_owned));
         Ok(())
     })?;

@@ -237,3 +237,15 @@ fn the_copy_of_a_file_lets_in_nobody_whom_the_file_does_not() {
     assert!(acls("main/b/dir/file").is_empty() && acls("main/b/dir/inner").is_empty());
     assert_eq!(world.path("main/b/dir/file").metadata().unwrap().mode() & 0o7777, 0o640);
 }
+
+#[test]
+fn a_path_ends_where_no_caller_could_name_it_at_once() {
+    let mut path = below::Below::default();
+    for _ in 0..2048 {
+        path = path.join(c"d").unwrap();
+    }
+    assert_eq!(path.to_string().len(), 4095);
+    assert_eq!(path.join(c"d").unwrap_err(), nix::errno::Errno::ENAMETOOLONG);
+    assert_eq!(path.entry(c"e").to_string(), format!("{path}/e"));
+    assert_eq!(below::Below::default().entry(c"e").to_string(), "e");
+}
