@@ -172,3 +172,51 @@ async fn the_socket_is_for_root_alone_and_a_second_driver_is_refused() {
     assert!(said.contains("another driver"), "{said}");
     driver.stop_and_leave_nothing().await;
 }
+
+#[tokio::test]
+async fn a_target_is_not_taken_from_another_volume_nor_from_files() {
+    let driver = Driver::start();
+    let mut caller = driver.caller().await;
+    let (one, other) = (volume(&mut caller, "one").await, volume(&mut caller, "other").await);
+    let target = driver.target("t");
+    publish(&mut caller, &one, &target).await;
+    fs::write(target.join("x"), "y").unwrap();
+    caller.unpublish(&other.volume_id, &target).await.unwrap();
+    assert_eq!(fs::read_to_string(target.join("x")).unwrap(), "y", "it belongs to the other volume");
+    caller.unpublish(&one.volume_id, &target).await.unwrap();
+
+    let full = driver.target("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("mine"), "kept").unwrap();
+    let own = driver.root().join("other");
+    for (target, why) in [(&full, "holds files"), (&own, "driver's own")] {
+        let refused = caller.publish(&one, target, Mode::MultiNodeMultiWriter).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains("target_path") && refused.message().contains(why), "{refused}");
+    }
+    assert_eq!(fs::read_to_string(full.join("mine")).unwrap(), "kept");
+    let refused = caller.unpublish(&other.volume_id, &own).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(own.exists(), "an unpublish never removes a volume");
+    fs::remove_dir_all(full).unwrap();
+    driver.stop_and_leave_nothing().await;
+}
+
+#[tokio::test]
+async fn a_root_belongs_to_one_driver() {
+    let driver = Driver::start();
+    let _caller = driver.caller().await;
+    let second = std::process::Command::new(env!("CARGO_BIN_EXE_mountpod"))
+        .args(["standalone", "--endpoint"])
+        .arg(format!("unix://{}", driver.path().join("other.sock").display()))
+        .arg("--state-dir")
+        .arg(driver.path().join("other-state"))
+        .arg("--hostdir-root")
+        .arg(format!("mine={}", driver.root().display()))
+        .output()
+        .unwrap();
+    assert!(!second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("another driver serves --hostdir-root mine"), "{said}");
+    driver.stop_and_leave_nothing().await;
+}

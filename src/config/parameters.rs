@@ -19,8 +19,9 @@ pub const MEMORY_LIMIT: &str = "memoryLimit";
 const CPU_MILLIS_MIN: u128 = 10;
 /// More processors than a node has.
 const CPU_MILLIS_MAX: u128 = 1_024_000;
-/// The built-in client needs a few MiB; below this it is killed as soon as it starts.
-const MEMORY_BYTES_MIN: u128 = 16 << 20;
+/// The built-in client and its agent need about 12 MiB, and about 1 KiB more for each file that is known at a time: with
+/// 16 MiB a volume of some thousand files was killed again and again.
+const MEMORY_BYTES_MIN: u128 = 64 << 20;
 /// More memory than a node has.
 const MEMORY_BYTES_MAX: u128 = 64 << 40;
 
@@ -163,7 +164,7 @@ fn cpu(value: &str) -> Result<CpuMillis, String> {
 
 fn memory(value: &str) -> Result<MemoryBytes, String> {
     let bytes = whole(value).map_err(|why| format!("is {}, {why}", quoted(value)))?;
-    within(value, bytes, MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX, "16Mi", "64Ti").map(MemoryBytes)
+    within(value, bytes, MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX, "64Mi", "64Ti").map(MemoryBytes)
 }
 
 fn within(

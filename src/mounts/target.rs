@@ -71,6 +71,24 @@ impl Place {
         }
     }
 
+    /// Is there a directory at the target? One with files in it is refused: a mount would hide them. Only for a target at
+    /// which nothing is mounted.
+    ///
+    /// # Errors
+    /// When it is something else than a directory, can't be read, or is not empty.
+    pub fn is_there_and_empty(&self) -> Result<bool, TargetError> {
+        if self.open()?.is_none() {
+            return Ok(false);
+        }
+        let unread = |error: io::Error| self.unusable(format!("it can't be read: {error}"));
+        match std::fs::read_dir(self.path()).map_err(unread)?.next() {
+            None => Ok(true),
+            Some(_) => {
+                Err(self.unusable("it holds files, which the volume would hide; move them away".to_owned()))
+            }
+        }
+    }
+
     /// Opens the target, after creating its directory where it is missing.
     ///
     /// # Errors

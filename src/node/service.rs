@@ -92,6 +92,7 @@ impl<R: MountPods> NodeService<R> {
         let what = format!("publish of volume {volume}");
         let hash = spec.hash().map_err(|error| MountError::Failed { what, source: error.into() })?;
         let session = SessionId::new(&ShareKey::Volume(volume.clone()), &hash);
+        self.refuse_own_places(&target)?;
         self.refuse_beside_other_sessions(&volume, &session, &target, access.exclusivity)?;
         let before = self.look_at_target(&session, &target).await?;
         // Held through the publish, so that the sweep does not forget it.
@@ -117,6 +118,20 @@ impl<R: MountPods> NodeService<R> {
                 }
                 Err(error.into())
             }
+        }
+    }
+
+    /// A target among the volumes themselves, or in the engine's own directory, would be mounted over what it shows, and
+    /// its unpublish would remove a volume's directory.
+    fn refuse_own_places(&self, target: &TargetPath) -> Result<(), MountError> {
+        let config = &self.effects().config;
+        let places = config.roots.values().chain([&config.directory]);
+        match places.into_iter().find(|place| target.as_path().starts_with(place)) {
+            None => Ok(()),
+            Some(place) => Err(MountError::Target {
+                target: target.clone(),
+                why: format!("it lies in {}, which is the driver's own", place.display()),
+            }),
         }
     }
 
@@ -170,7 +185,7 @@ impl<R: MountPods> NodeService<R> {
             };
         }
         let place = target.clone();
-        let found = tokio::task::spawn_blocking(move || Ok(Place::find(&place)?.open()?.is_some())).await;
+        let found = tokio::task::spawn_blocking(move || Place::find(&place)?.is_there_and_empty()).await;
         match found {
             Ok(Ok(true)) => Ok(TargetBefore::There),
             Ok(Ok(false)) => Ok(TargetBefore::Absent),
@@ -188,9 +203,16 @@ impl<R: MountPods> NodeService<R> {
         }
     }
 
-    async fn unpublish_now(&self, target: &TargetPath) -> Result<(), MountError> {
+    async fn unpublish_now(&self, volume: &VolumeId, target: &TargetPath) -> Result<(), MountError> {
+        self.refuse_own_places(target)?;
         let deadline = Instant::now() + self.limits.unpublish;
-        for session in self.sessions_at(target).await? {
+        let sessions = self.sessions_at(target).await?;
+        if let Some(other) = sessions.iter().find_map(|session| self.other_volume(session, volume)) {
+            // CSI spec, NodeUnpublishVolume: a volume that is not published at the target is no error.
+            tracing::warn!(%volume, %target, %other, "another volume is published there; it is left alone");
+            return Ok(());
+        }
+        for session in sessions {
             let goal = Goal::Unpublish { target: target.clone() };
             self.engine.achieve(&session, goal, deadline).await?;
         }
@@ -202,6 +224,12 @@ impl<R: MountPods> NodeService<R> {
                 Err(MountError::Failed { what: "removing the target".to_owned(), source: panic.into() })
             }
         }
+    }
+
+    /// The volume of a session, when it is known to be another one.
+    fn other_volume(&self, session: &SessionId, volume: &VolumeId) -> Option<VolumeId> {
+        let launch = self.effects().launch_of(session).ok()?;
+        (launch.served.volume != *volume).then(|| launch.served.volume.clone())
     }
 
     /// The sessions that are mounted at a target, topmost first, and those that count it.
@@ -236,8 +264,8 @@ impl<R: MountPods> MountService for NodeService<R> {
         self.call(&what, self.publish_now(request)).await
     }
 
-    async fn unpublish(&self, _volume: &VolumeId, target: &TargetPath) -> Result<(), MountError> {
-        self.call(&format!("unpublish of {target}"), self.unpublish_now(target)).await
+    async fn unpublish(&self, volume: &VolumeId, target: &TargetPath) -> Result<(), MountError> {
+        self.call(&format!("unpublish of {target}"), self.unpublish_now(volume, target)).await
     }
 
     async fn stats(&self, volume: &VolumeId, target: &TargetPath) -> Result<VolumeStats, MountError> {

@@ -5,6 +5,7 @@
 //! whatever level is asked for.
 
 use std::error::Error;
+use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
@@ -65,7 +66,10 @@ pub fn start(options: LogOptions) {
         env!("CARGO_CRATE_NAME"),
         options.log_level.filter()
     ));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match options.log_format {
         LogFormat::Text => subscriber.with_target(false).init(),
         LogFormat::Json => subscriber.json().init(),

@@ -19,10 +19,12 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::fcntl::Flock;
 use nix::sys::statvfs::fstatvfs;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -56,6 +58,7 @@ pub struct Hostdir {
     stop: Stop,
     short: Lane,
     long: Lane,
+    _locks: Arc<Vec<Flock<File>>>,
 }
 
 /// Operations of one kind, a limited number at a time.
@@ -123,12 +126,13 @@ impl Hostdir {
     /// # Errors
     /// See [`RootError`].
     pub fn new(roots: Vec<HostdirRoot>) -> Result<Self, RootError> {
-        root::prepare(&roots)?;
+        let locks = root::prepare(&roots)?;
         Ok(Self {
             roots: Arc::new(Roots(roots.into_iter().map(Root).collect())),
             stop: Stop::default(),
             short: Lane::new(SHORT_OPERATIONS_MAX, SHORT_TURN_LIMIT),
             long: Lane::new(LONG_OPERATIONS_MAX, LONG_TURN_LIMIT),
+            _locks: Arc::new(locks),
         })
     }
 

@@ -12,19 +12,20 @@
 //!
 //! Volumes' names begin with a letter or digit, so none can be named `.mountpod`.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::mkdir;
 
 use super::super::StoreError;
 use super::below;
-use crate::config::flags::{HostdirRoot, MissingRoot};
+use crate::config::flags::{HostdirRoot, MissingRoot, Reach};
 
 /// The driver's own directory in a root.
 const OWN_DIR: &str = ".mountpod";
@@ -48,6 +49,17 @@ pub enum RootError {
         inner: String,
         /// The name of the root around it.
         outer: String,
+    },
+    /// Two drivers on one root would each delete what the other has published.
+    #[error(
+        "another driver serves --hostdir-root {name}={}; stop it first, or give this one a directory of its own",
+        dir.display()
+    )]
+    InUse {
+        /// The root's name.
+        name: String,
+        /// Its directory.
+        dir: PathBuf,
     },
     /// It can't be used.
     #[error("--hostdir-root {name}={}: the directory can't be used", dir.display())]
@@ -104,7 +116,7 @@ pub(super) fn open_root(root: &HostdirRoot) -> Result<OpenRoot, StoreError> {
 ///
 /// # Errors
 /// See [`RootError`].
-pub(super) fn prepare(roots: &[HostdirRoot]) -> Result<(), RootError> {
+pub(super) fn prepare(roots: &[HostdirRoot]) -> Result<Vec<Flock<File>>, RootError> {
     let mut seen: Vec<(&HostdirRoot, PathBuf)> = Vec::new();
     for root in roots {
         if seen.iter().any(|(other, _)| other.name == root.name) {
@@ -131,14 +143,28 @@ pub(super) fn prepare(roots: &[HostdirRoot]) -> Result<(), RootError> {
         }
         seen.push((root, real));
     }
-    for root in roots {
-        make_own_dirs(root).map_err(|e| RootError::Unusable {
-            name: root.name.to_string(),
-            dir: root.dir.clone(),
-            source: e.into(),
-        })?;
+    roots.iter().map(take).filter_map(Result::transpose).collect()
+}
+
+/// Makes what is missing in a root, and takes it for this driver unless other nodes serve it, too.
+fn take(root: &HostdirRoot) -> Result<Option<Flock<File>>, RootError> {
+    let unusable = |source: io::Error| RootError::Unusable {
+        name: root.name.to_string(),
+        dir: root.dir.clone(),
+        source,
+    };
+    make_own_dirs(root).map_err(|errno| unusable(errno.into()))?;
+    if root.reach == Reach::Shared {
+        return Ok(None);
     }
-    Ok(())
+    let own = File::open(root.dir.join(OWN_DIR)).map_err(unusable)?;
+    match Flock::lock(own, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => {
+            Err(RootError::InUse { name: root.name.to_string(), dir: root.dir.clone() })
+        }
+        Err((_, errno)) => Err(unusable(errno.into())),
+    }
 }
 
 fn make_if_ours(root: &HostdirRoot) -> Result<(), Errno> {
