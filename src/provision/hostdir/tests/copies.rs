@@ -41,7 +41,7 @@ fn fill(dir: &Path) {
     std::fs::set_permissions(dir.join("setuid"), PermissionsExt::from_mode(0o4755)).unwrap();
     let old = std::time::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
     for name in ["plain", "sub/deeper", "sub"] {
-        std::fs::File::open(dir.join(name)).unwrap().set_modified(old).unwrap();
+        File::open(dir.join(name)).unwrap().set_modified(old).unwrap();
     }
     std::fs::set_permissions(dir.join("sub"), PermissionsExt::from_mode(0o1770)).unwrap();
     std::fs::set_permissions(dir, PermissionsExt::from_mode(0o2750)).unwrap();
@@ -87,13 +87,13 @@ fn a_snapshot_name_is_one_snapshot() {
 fn holes_stay_holes_and_attributes_are_kept() {
     let world = World::new(&["main"]);
     let id = world.create(&wanted("main", "a")).unwrap().id;
-    let sparse = std::fs::File::create(world.path("main/a/sparse")).unwrap();
+    let sparse = File::create(world.path("main/a/sparse")).unwrap();
     sparse.write_all_at(b"begin", 0).unwrap();
     sparse.write_all_at(b"end", (256 << 20) - 3).unwrap();
     sys::set_xattr(sparse.as_fd(), c"user.colour", b"blue").unwrap();
     let clone = NewVolume { source: Some(Source::Volume(id)), ..wanted("main", "b") };
     world.create(&clone).unwrap();
-    let copy = std::fs::File::open(world.path("main/b/sparse")).unwrap();
+    let copy = File::open(world.path("main/b/sparse")).unwrap();
     let meta = copy.metadata().unwrap();
     assert_eq!(meta.len(), 256 << 20);
     assert!(meta.blocks() * 512 < 4 << 20, "{} bytes on disk", meta.blocks() * 512);
@@ -121,7 +121,7 @@ fn a_deep_tree_with_long_names_is_copied_and_removed() {
 pub(super) fn make_deep(dir: &Path, levels: usize) {
     let name = "d".repeat(60);
     let mut at =
-        below::open_dir(std::fs::File::open(dir).unwrap().as_fd(), &below::Below::default()).unwrap();
+        below::open_dir(File::open(dir).unwrap().as_fd(), &below::Below::default()).unwrap();
     for _ in 0..levels {
         nix::sys::stat::mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
         at = below::open(at.as_fd(), name.as_bytes(), nix::fcntl::OFlag::O_DIRECTORY).unwrap();
@@ -131,7 +131,7 @@ pub(super) fn make_deep(dir: &Path, levels: usize) {
 fn depth(dir: &Path) -> usize {
     let name = "d".repeat(60);
     let mut at =
-        below::open_dir(std::fs::File::open(dir).unwrap().as_fd(), &below::Below::default()).unwrap();
+        below::open_dir(File::open(dir).unwrap().as_fd(), &below::Below::default()).unwrap();
     let mut depth = 0;
     while let Ok(next) = below::open(at.as_fd(), name.as_bytes(), nix::fcntl::OFlag::O_DIRECTORY) {
         (at, depth) = (next, depth + 1);
@@ -224,12 +224,12 @@ fn the_copy_of_a_file_lets_in_nobody_whom_the_file_does_not() {
     std::fs::create_dir(world.path("main/a/dir/inner")).unwrap();
     std::fs::write(world.path("main/a/dir/file"), "x").unwrap();
     std::fs::set_permissions(world.path("main/a/dir/file"), PermissionsExt::from_mode(0o640)).unwrap();
-    let dir = std::fs::File::open(world.path("main/a/dir")).unwrap();
+    let dir = File::open(world.path("main/a/dir")).unwrap();
     // Later than the file, which has therefore inherited nothing.
     sys::set_xattr(dir.as_fd(), c"system.posix_acl_default", ACL_WITH_A_GUEST).unwrap();
     world.create(&NewVolume { source: Some(Source::Volume(id)), ..wanted("main", "b") }).unwrap();
     let acls = |path: &str| {
-        let file = std::fs::File::open(world.path(path)).unwrap();
+        let file = File::open(world.path(path)).unwrap();
         let names = sys::xattr_names(file.as_fd()).unwrap();
         names.into_iter().filter(|name| name.to_bytes().starts_with(b"system.posix_acl")).collect::<Vec<_>>()
     };
