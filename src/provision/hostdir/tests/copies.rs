@@ -120,8 +120,7 @@ fn a_deep_tree_with_long_names_is_copied_and_removed() {
 /// Directories in one another, each with a name of 60 bytes: far more than `PATH_MAX` at 300 levels.
 pub(super) fn make_deep(dir: &Path, levels: usize) {
     let name = "d".repeat(60);
-    let mut at =
-        below::open_dir(File::open(dir).unwrap().as_fd(), &below::Below::default()).unwrap();
+    let mut at = below::open_dir(File::open(dir).unwrap().as_fd(), &below::Below::default()).unwrap();
     for _ in 0..levels {
         nix::sys::stat::mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
         at = below::open(at.as_fd(), name.as_bytes(), nix::fcntl::OFlag::O_DIRECTORY).unwrap();
@@ -130,8 +129,7 @@ pub(super) fn make_deep(dir: &Path, levels: usize) {
 
 fn depth(dir: &Path) -> usize {
     let name = "d".repeat(60);
-    let mut at =
-        below::open_dir(File::open(dir).unwrap().as_fd(), &below::Below::default()).unwrap();
+    let mut at = below::open_dir(File::open(dir).unwrap().as_fd(), &below::Below::default()).unwrap();
     let mut depth = 0;
     while let Ok(next) = below::open(at.as_fd(), name.as_bytes(), nix::fcntl::OFlag::O_DIRECTORY) {
         (at, depth) = (next, depth + 1);

@@ -46,7 +46,7 @@ fn many_files_strange_names_closed_modes_and_other_owners_are_removed() {
     let id = world.create(&wanted("main", "a")).unwrap().id;
     let dir = world.path("main/a");
     for number in 0..10_000 {
-        std::fs::File::create(dir.join(format!("file-{number}"))).unwrap();
+        File::create(dir.join(format!("file-{number}"))).unwrap();
     }
     for name in ["-rf", "*", "new\nline", "\u{1f980}", ".hidden", "..."] {
         std::fs::create_dir_all(dir.join("names").join(name).join("inside")).unwrap();
