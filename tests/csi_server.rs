@@ -50,7 +50,13 @@ async fn the_socket_is_private_and_goes_with_the_driver() {
 #[tokio::test]
 async fn a_second_driver_refuses_and_the_first_serves_on() {
     let driver = Driver::start().await;
-    let second = spawn(driver.dir.path(), Arc::new(RecordingMounts::default()), CancellationToken::new());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let second = spawn(
+        &driver.socket(),
+        elsewhere.path(),
+        Arc::new(RecordingMounts::default()),
+        CancellationToken::new(),
+    );
     let error = tokio::time::timeout(LIMIT, second).await.unwrap().unwrap().unwrap_err();
     assert!(matches!(error, ServeError::Socket(SocketError::Living(_))), "{error}");
     assert_eq!(volume(&driver).await.volume_id, "main#vol");

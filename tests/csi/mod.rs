@@ -99,7 +99,7 @@ impl Driver {
         let dir = tempfile::tempdir().unwrap();
         let mounts = Arc::new(RecordingMounts::default());
         let stop = CancellationToken::new();
-        let serving = spawn(dir.path(), mounts.clone(), stop.clone());
+        let serving = spawn(&socket(dir.path()), dir.path(), mounts.clone(), stop.clone());
         let channel = connect(&socket(dir.path())).await;
         Self { dir, mounts, channel, stop, serving }
     }
@@ -124,8 +124,9 @@ fn socket(dir: &Path) -> PathBuf {
     dir.join("csi.sock")
 }
 
-/// Serves on `csi.sock` in a directory with roots in it.
+/// Serves on a socket, with roots in a directory.
 pub(crate) fn spawn(
+    socket: &Path,
     dir: &Path,
     mounts: Arc<RecordingMounts>,
     stop: CancellationToken,
@@ -137,7 +138,7 @@ pub(crate) fn spawn(
         missing: MissingRoot::Create,
     };
     let hostdir = Hostdir::new(vec![root("main"), root("other")]).unwrap();
-    let endpoint: Endpoint = format!("unix://{}", socket(dir).display()).parse().unwrap();
+    let endpoint: Endpoint = format!("unix://{}", socket.display()).parse().unwrap();
     let node: NodeId = NODE.parse().unwrap();
     let edge = Edge::default();
     let facts = NodeFacts { id: node.clone(), volumes_max: 7, key: NodeKey::new(vec![1; 32]) };
