@@ -88,7 +88,7 @@ impl Hierarchies {
     /// Puts this process into a new group with these limits. What the machine does not allow is told in sentences.
     ///
     /// A limit that was not asked for makes no group: entering one waits for all processors to pass a quiet moment
-    /// (an RCU grace period, `cgroup_attach_lock` in the kernel), 10 to 30 ms each on cgroup v1.
+    /// (an RCU grace period, `cgroup_attach_lock` in the kernel), in the middle of a cold publish.
     pub(super) fn join(&self, group: &GroupName, limits: Resources) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut entered = BTreeSet::new();
