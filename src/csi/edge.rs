@@ -94,6 +94,14 @@ impl Edge {
         };
         outcome.map(Response::new).map_err(|error| Status::from(&error))
     }
+
+    /// Answers a call that this driver does not offer; no capability claims it.
+    pub(super) async fn refuse<T: Send + 'static>(
+        &self,
+        method: &'static str,
+    ) -> Result<Response<T>, Status> {
+        self.answer(Call::question(method, ""), async move { Err(RpcError::NotOffered { method }) }).await
+    }
 }
 
 fn log(call: &Call, took: Duration, failure: Option<&RpcError>) {

@@ -40,10 +40,6 @@ impl<P: Provisioner, M: MountService> ControllerDesk<P, M> {
     ) -> Result<Response<T>, Status> {
         self.0.edge.answer(call, work).await
     }
-
-    async fn refuse<T: Send + 'static>(&self, method: &'static str) -> Result<Response<T>, Status> {
-        self.answer(Call::question(method, ""), async move { Err(RpcError::NotOffered { method }) }).await
-    }
 }
 
 /// Exactly what is implemented below.
@@ -88,14 +84,14 @@ impl<P: Provisioner, M: MountService> v1::controller_server::Controller for Cont
         &self,
         _request: Request<v1::ControllerPublishVolumeRequest>,
     ) -> Result<Response<v1::ControllerPublishVolumeResponse>, Status> {
-        self.refuse("ControllerPublishVolume").await
+        self.0.edge.refuse("ControllerPublishVolume").await
     }
 
     async fn controller_unpublish_volume(
         &self,
         _request: Request<v1::ControllerUnpublishVolumeRequest>,
     ) -> Result<Response<v1::ControllerUnpublishVolumeResponse>, Status> {
-        self.refuse("ControllerUnpublishVolume").await
+        self.0.edge.refuse("ControllerUnpublishVolume").await
     }
 
     async fn validate_volume_capabilities(

@@ -52,10 +52,6 @@ impl<C: Catalog, M: MountService> NodeDesk<C, M> {
     ) -> Result<Response<T>, Status> {
         self.0.edge.answer(call, work).await
     }
-
-    async fn refuse<T: Send + 'static>(&self, method: &'static str) -> Result<Response<T>, Status> {
-        self.answer(Call::question(method, ""), async move { Err(RpcError::NotOffered { method }) }).await
-    }
 }
 
 /// Exactly what is implemented below.
@@ -74,14 +70,14 @@ impl<C: Catalog, M: MountService> v1::node_server::Node for NodeDesk<C, M> {
         &self,
         _request: Request<v1::NodeStageVolumeRequest>,
     ) -> Result<Response<v1::NodeStageVolumeResponse>, Status> {
-        self.refuse("NodeStageVolume").await
+        self.0.edge.refuse("NodeStageVolume").await
     }
 
     async fn node_unstage_volume(
         &self,
         _request: Request<v1::NodeUnstageVolumeRequest>,
     ) -> Result<Response<v1::NodeUnstageVolumeResponse>, Status> {
-        self.refuse("NodeUnstageVolume").await
+        self.0.edge.refuse("NodeUnstageVolume").await
     }
 
     async fn node_publish_volume(
