@@ -6,8 +6,10 @@ use std::process::ExitCode;
 pub mod caller;
 pub mod cli;
 pub mod demo;
+mod health;
 pub mod leftovers;
 pub mod processes;
+mod serving;
 mod standalone;
 mod state;
 

@@ -142,12 +142,10 @@ pub(crate) fn spawn(
     let node: NodeId = NODE.parse().unwrap();
     let edge = Edge::default();
     let facts = NodeFacts { id: node.clone(), volumes_max: 7, key: NodeKey::new(vec![1; 32]) };
-    let desks = Desks {
-        identity: IdentityDesk::new("csi.mountpod.dev".parse().unwrap(), Well, edge.clone()),
-        controller: ControllerDesk::new(hostdir.clone(), mounts.clone(), node, edge.clone()),
-        node: NodeDesk::new(hostdir, mounts, facts, edge.clone()),
-        edge,
-    };
+    let identity = IdentityDesk::new("csi.mountpod.dev".parse().unwrap(), Well, edge.clone());
+    let desks = Desks::new(identity, edge.clone())
+        .and_controller(ControllerDesk::new(hostdir.clone(), mounts.clone(), node, edge.clone()))
+        .and_node(NodeDesk::new(hostdir, mounts, facts, edge));
     tokio::spawn(async move { serve(&endpoint, desks, stop).await })
 }
 
