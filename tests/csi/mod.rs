@@ -17,7 +17,9 @@ use mountpod::csi::edge::Edge;
 use mountpod::csi::identity::{Health, IdentityDesk, Readiness};
 use mountpod::csi::node::{NodeDesk, NodeFacts};
 use mountpod::csi::server::{Desks, ServeError, serve};
-use mountpod::mountpod::service::{Condition, MountError, MountService, PublishRequest, VolumeStats};
+use mountpod::mountpod::service::{
+    Condition, Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
+};
 use mountpod::provision::hostdir::Hostdir;
 use mountpod::volume::{NodeKey, TargetPath, VolumeId};
 use tokio::sync::Semaphore;
@@ -69,6 +71,10 @@ impl MountService for RecordingMounts {
             condition: Condition::Serving,
         })
     }
+}
+
+impl PublishedTargets for RecordingMounts {
+    const KNOWLEDGE: Knowledge = Knowledge::ThisNode;
 
     fn targets(&self, volume: &VolumeId) -> Vec<TargetPath> {
         let published = self.published.lock().unwrap();
