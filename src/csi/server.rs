@@ -25,7 +25,7 @@ use super::identity::{Health, IdentityDesk};
 use super::node::NodeDesk;
 use super::socket::{Socket, SocketError};
 use crate::config::flags::Endpoint;
-use crate::mountpod::service::MountService;
+use crate::mountpod::service::{MountService, PublishedTargets};
 use crate::provision::{Catalog, Provisioner};
 
 /// Connections at a time. A node has one kubelet and some sidecars; more wait until one ends.
@@ -70,7 +70,7 @@ impl Desks {
 
     /// Also volumes and snapshots.
     #[must_use]
-    pub fn and_controller<P: Provisioner, M: MountService>(self, desk: ControllerDesk<P, M>) -> Self {
+    pub fn and_controller<P: Provisioner, M: PublishedTargets>(self, desk: ControllerDesk<P, M>) -> Self {
         let controller = ControllerServer::new(desk)
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(RESPONSE_BYTES_MAX);

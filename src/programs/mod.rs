@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 pub mod caller;
 pub mod cli;
+mod controller;
 pub mod demo;
 mod health;
 pub mod leftovers;
