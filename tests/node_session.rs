@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use mountpod::mountpod::service::{Condition, MountError, MountService};
+use mountpod::mountpod::service::{Condition, MountError, MountService, PublishedTargets};
 use mountpod::volume::Writability;
 use nix::sys::signal::{Signal, kill};
 use session_support::node::{Node, eventually, in_time, read, request, write};

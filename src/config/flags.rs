@@ -239,7 +239,7 @@ impl fmt::Display for NodeId {
 }
 
 /// 1 to 63 plain characters, with a letter or digit at both ends.
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
@@ -249,7 +249,7 @@ fn is_label(text: &str) -> bool {
         && ends_well(bytes.last())
 }
 
-fn absolute_dir(text: &str) -> Result<PathBuf, InvalidFlag> {
+pub(super) fn absolute_dir(text: &str) -> Result<PathBuf, InvalidFlag> {
     let dir = PathBuf::from(text);
     if is_absolute_plain(&dir) { Ok(dir) } else { Err(InvalidFlag::Path) }
 }

@@ -3,5 +3,6 @@
 pub mod capacity;
 pub mod field;
 pub mod flags;
+pub mod kubernetes;
 pub mod parameters;
 pub mod quantity;

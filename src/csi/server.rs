@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, UdsConnectInfo};
 use tracing::{info, warn};
@@ -24,7 +25,7 @@ use super::identity::{Health, IdentityDesk};
 use super::node::NodeDesk;
 use super::socket::{Socket, SocketError};
 use crate::config::flags::Endpoint;
-use crate::mountpod::service::MountService;
+use crate::mountpod::service::{MountService, PublishedTargets};
 use crate::provision::{Catalog, Provisioner};
 
 /// Connections at a time. A node has one kubelet and some sidecars; more wait until one ends.
@@ -54,16 +55,34 @@ pub enum ServeError {
     Server(#[source] tonic::transport::Error),
 }
 
-/// What is served.
-pub struct Desks<H: Health, P: Provisioner, C: Catalog, M: MountService> {
-    /// Who we are.
-    pub identity: IdentityDesk<H>,
-    /// Volumes and snapshots.
-    pub controller: ControllerDesk<P, M>,
-    /// Mounts on this node.
-    pub node: NodeDesk<C, M>,
-    /// The one that the desks were made with.
-    pub edge: Edge,
+/// What is served: the Identity service, and those that were added to it.
+pub struct Desks {
+    routes: Routes,
+    edge: Edge,
+}
+
+impl Desks {
+    /// The Identity service alone; `edge` is the one that all desks are made with.
+    pub fn new<H: Health>(identity: IdentityDesk<H>, edge: Edge) -> Self {
+        let identity = IdentityServer::new(identity).max_decoding_message_size(REQUEST_BYTES_MAX);
+        Self { routes: Routes::new(identity), edge }
+    }
+
+    /// Also volumes and snapshots.
+    #[must_use]
+    pub fn and_controller<P: Provisioner, M: PublishedTargets>(self, desk: ControllerDesk<P, M>) -> Self {
+        let controller = ControllerServer::new(desk)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(RESPONSE_BYTES_MAX);
+        Self { routes: self.routes.add_service(controller), ..self }
+    }
+
+    /// Also mounts on this node.
+    #[must_use]
+    pub fn and_node<C: Catalog, M: MountService>(self, desk: NodeDesk<C, M>) -> Self {
+        let node = NodeServer::new(desk).max_decoding_message_size(REQUEST_BYTES_MAX);
+        Self { routes: self.routes.add_service(node), ..self }
+    }
 }
 
 /// Serves until `stop` is cancelled: then accepts nothing new and finishes what is in flight, within
@@ -71,25 +90,13 @@ pub struct Desks<H: Health, P: Provisioner, C: Catalog, M: MountService> {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve<H: Health, P: Provisioner, C: Catalog, M: MountService>(
-    endpoint: &Endpoint,
-    desks: Desks<H, P, C, M>,
-    stop: CancellationToken,
-) -> Result<(), ServeError> {
+pub async fn serve(endpoint: &Endpoint, desks: Desks, stop: CancellationToken) -> Result<(), ServeError> {
     let (socket, listener) = Socket::bind(endpoint.path()).await?;
     info!(%endpoint, "serving CSI");
     let mut server = Server::builder()
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
         .max_concurrent_streams(u32::try_from(CALLS_PER_CONNECTION_MAX).unwrap_or(u32::MAX));
-    let bounded = |server: IdentityServer<_>| server.max_decoding_message_size(REQUEST_BYTES_MAX);
-    let router = server
-        .add_service(bounded(IdentityServer::new(desks.identity)))
-        .add_service(
-            ControllerServer::new(desks.controller)
-                .max_decoding_message_size(REQUEST_BYTES_MAX)
-                .max_encoding_message_size(RESPONSE_BYTES_MAX),
-        )
-        .add_service(NodeServer::new(desks.node).max_decoding_message_size(REQUEST_BYTES_MAX));
+    let router = server.add_routes(desks.routes);
     let serving =
         router.serve_with_incoming_shutdown(Admission::new(listener), stop.clone().cancelled_owned());
     let drained = CancellationToken::new();

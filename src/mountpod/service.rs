@@ -22,8 +22,39 @@ pub struct PublishRequest {
     pub secrets: Secrets,
 }
 
+/// Whose publishes can be known?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knowledge {
+    /// Those of this node.
+    ThisNode,
+    /// Nobody's: volumes are published by other processes.
+    None,
+}
+
+/// Where volumes are published, as the controller desk sees it.
+pub trait PublishedTargets: Send + Sync + 'static {
+    /// Whose publishes are known; what depends on others must not be claimed.
+    const KNOWLEDGE: Knowledge;
+
+    /// The targets at which a volume is known to be published now.
+    fn targets(&self, volume: &VolumeId) -> Vec<TargetPath>;
+}
+
+/// Volumes are published elsewhere, by node plugins. Kubernetes itself keeps a claim that a pod uses, and its volume with
+/// it (finalizer `kubernetes.io/pvc-protection`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Elsewhere;
+
+impl PublishedTargets for Elsewhere {
+    const KNOWLEDGE: Knowledge = Knowledge::None;
+
+    fn targets(&self, _volume: &VolumeId) -> Vec<TargetPath> {
+        Vec::new()
+    }
+}
+
 /// The engine as the node desk sees it.
-pub trait MountService: Send + Sync + 'static {
+pub trait MountService: PublishedTargets {
     /// Mounts a volume at a target. Asked again for the same, it succeeds at once.
     ///
     /// # Errors
@@ -50,9 +81,6 @@ pub trait MountService: Send + Sync + 'static {
         volume: &VolumeId,
         target: &TargetPath,
     ) -> impl Future<Output = Result<VolumeStats, MountError>> + Send;
-
-    /// The targets at which a volume is published now.
-    fn targets(&self, volume: &VolumeId) -> Vec<TargetPath>;
 }
 
 /// Usage of a volume as statfs(2) tells it through the mount.

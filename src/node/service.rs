@@ -17,7 +17,9 @@ use crate::mountpod::engine::{Engine, EngineError};
 use crate::mountpod::plan::{Goal, Refusal};
 use crate::mountpod::pod::{ServedVolume, served_volume, session_of};
 use crate::mountpod::refs::Refs;
-use crate::mountpod::service::{MountError, MountService, PublishRequest, VolumeStats};
+use crate::mountpod::service::{
+    Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
+};
 use crate::mounts::bind::remove_target;
 use crate::mounts::target::{Place, TargetError};
 use crate::runtime::{MountPods, RunningPod};
@@ -275,6 +277,10 @@ impl<R: MountPods> MountService for NodeService<R> {
         })
         .await
     }
+}
+
+impl<R: MountPods> PublishedTargets for NodeService<R> {
+    const KNOWLEDGE: Knowledge = Knowledge::ThisNode;
 
     fn targets(&self, volume: &VolumeId) -> Vec<TargetPath> {
         let pods = self.pods_of(volume);

@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 pub mod caller;
 pub mod cli;
+mod controller;
 pub mod demo;
+mod health;
 pub mod leftovers;
 pub mod processes;
+mod serving;
 mod standalone;
 mod state;
 

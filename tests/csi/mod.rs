@@ -17,7 +17,9 @@ use mountpod::csi::edge::Edge;
 use mountpod::csi::identity::{Health, IdentityDesk, Readiness};
 use mountpod::csi::node::{NodeDesk, NodeFacts};
 use mountpod::csi::server::{Desks, ServeError, serve};
-use mountpod::mountpod::service::{Condition, MountError, MountService, PublishRequest, VolumeStats};
+use mountpod::mountpod::service::{
+    Condition, Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
+};
 use mountpod::provision::hostdir::Hostdir;
 use mountpod::volume::{NodeKey, TargetPath, VolumeId};
 use tokio::sync::Semaphore;
@@ -69,6 +71,10 @@ impl MountService for RecordingMounts {
             condition: Condition::Serving,
         })
     }
+}
+
+impl PublishedTargets for RecordingMounts {
+    const KNOWLEDGE: Knowledge = Knowledge::ThisNode;
 
     fn targets(&self, volume: &VolumeId) -> Vec<TargetPath> {
         let published = self.published.lock().unwrap();
@@ -142,12 +148,10 @@ pub(crate) fn spawn(
     let node: NodeId = NODE.parse().unwrap();
     let edge = Edge::default();
     let facts = NodeFacts { id: node.clone(), volumes_max: 7, key: NodeKey::new(vec![1; 32]) };
-    let desks = Desks {
-        identity: IdentityDesk::new("csi.mountpod.dev".parse().unwrap(), Well, edge.clone()),
-        controller: ControllerDesk::new(hostdir.clone(), mounts.clone(), node, edge.clone()),
-        node: NodeDesk::new(hostdir, mounts, facts, edge.clone()),
-        edge,
-    };
+    let identity = IdentityDesk::new("csi.mountpod.dev".parse().unwrap(), Well, edge.clone());
+    let desks = Desks::new(identity, edge.clone())
+        .and_controller(ControllerDesk::new(hostdir.clone(), mounts.clone(), node, edge.clone()))
+        .and_node(NodeDesk::new(hostdir, mounts, facts, edge));
     tokio::spawn(async move { serve(&endpoint, desks, stop).await })
 }
 

@@ -11,11 +11,11 @@ use super::super::{request as check, topology};
 use super::Desk;
 use super::volumes::told_bytes;
 use crate::config::parameters::VolumeParameters;
-use crate::mountpod::service::MountService;
+use crate::mountpod::service::PublishedTargets;
 use crate::provision::{FindError, Provisioner, Window};
 use crate::volume::VolumeId;
 
-impl<P: Provisioner, M: MountService> Desk<P, M> {
+impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
     pub(super) async fn list_volumes(
         self: Arc<Self>,
         request: v1::ListVolumesRequest,

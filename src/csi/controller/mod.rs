@@ -13,24 +13,25 @@ use super::api::v1::controller_service_capability::{Rpc, Type, rpc};
 use super::edge::{Call, Edge};
 use super::status::RpcError;
 use crate::config::flags::NodeId;
-use crate::mountpod::service::MountService;
+use crate::mountpod::service::{Knowledge, PublishedTargets};
 use crate::provision::Provisioner;
 
 /// Answers the Controller service.
-pub struct ControllerDesk<P, M>(Arc<Desk<P, M>>);
+pub struct ControllerDesk<P, W>(Arc<Desk<P, W>>);
 
 /// What the answers are made from.
-struct Desk<P, M> {
+struct Desk<P, W> {
     provisioner: P,
-    mounts: Arc<M>,
+    published: Arc<W>,
     node: NodeId,
     edge: Edge,
 }
 
-impl<P: Provisioner, M: MountService> ControllerDesk<P, M> {
-    /// A desk beside the engine of this node: a volume that is published here is not deleted.
-    pub fn new(provisioner: P, mounts: Arc<M>, node: NodeId, edge: Edge) -> Self {
-        Self(Arc::new(Desk { provisioner, mounts, node, edge }))
+impl<P: Provisioner, W: PublishedTargets> ControllerDesk<P, W> {
+    /// A desk; a volume that is known to be published is not deleted. On a node of its own, and for the volumes that
+    /// only its node can reach, `node` is that node.
+    pub fn new(provisioner: P, published: Arc<W>, node: NodeId, edge: Edge) -> Self {
+        Self(Arc::new(Desk { provisioner, published, node, edge }))
     }
 
     async fn answer<T: Send + 'static>(
@@ -42,7 +43,13 @@ impl<P: Provisioner, M: MountService> ControllerDesk<P, M> {
     }
 }
 
-/// Exactly what is implemented below.
+/// Exactly what is implemented below, and can be known.
+fn capabilities(known: Knowledge) -> impl Iterator<Item = rpc::Type> {
+    let needs_node = |kind: &rpc::Type| matches!(kind, rpc::Type::ListVolumesPublishedNodes);
+    CAPABILITIES.iter().filter(move |kind| known == Knowledge::ThisNode || !needs_node(kind)).copied()
+}
+
+/// What is implemented.
 const CAPABILITIES: &[rpc::Type] = &[
     rpc::Type::CreateDeleteVolume,
     rpc::Type::ListVolumes,
@@ -62,7 +69,7 @@ const CAPABILITIES: &[rpc::Type] = &[
 ];
 
 #[tonic::async_trait]
-impl<P: Provisioner, M: MountService> v1::controller_server::Controller for ControllerDesk<P, M> {
+impl<P: Provisioner, W: PublishedTargets> v1::controller_server::Controller for ControllerDesk<P, W> {
     async fn create_volume(
         &self,
         request: Request<v1::CreateVolumeRequest>,
@@ -140,10 +147,10 @@ impl<P: Provisioner, M: MountService> v1::controller_server::Controller for Cont
         &self,
         _request: Request<v1::ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<v1::ControllerGetCapabilitiesResponse>, Status> {
-        let capability = |kind: &rpc::Type| v1::ControllerServiceCapability {
-            r#type: Some(Type::Rpc(Rpc { r#type: (*kind).into() })),
+        let capability = |kind: rpc::Type| v1::ControllerServiceCapability {
+            r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })),
         };
-        let capabilities = CAPABILITIES.iter().map(capability).collect();
+        let capabilities = capabilities(W::KNOWLEDGE).map(capability).collect();
         let answer = v1::ControllerGetCapabilitiesResponse { capabilities };
         self.answer(Call::question("ControllerGetCapabilities", ""), async { Ok(answer) }).await
     }
@@ -208,5 +215,19 @@ impl<P: Provisioner, M: MountService> v1::controller_server::Controller for Cont
         let request = request.into_inner();
         let call = Call::change("ControllerModifyVolume", &request.volume_id);
         self.answer(call, self.0.clone().modify_volume(request)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mountpod::service::Elsewhere;
+
+    #[test]
+    fn a_driver_that_knows_no_node_does_not_claim_to() {
+        let claimed: Vec<_> = capabilities(Elsewhere::KNOWLEDGE).collect();
+        assert!(!claimed.contains(&rpc::Type::ListVolumesPublishedNodes));
+        assert_eq!(claimed.len() + 1, CAPABILITIES.len(), "all else is claimed");
+        assert!(capabilities(Knowledge::ThisNode).eq(CAPABILITIES.iter().copied()));
     }
 }

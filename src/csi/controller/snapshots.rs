@@ -11,11 +11,11 @@ use super::Desk;
 use super::listing::token;
 use super::volumes::told_bytes;
 use crate::config::parameters;
-use crate::mountpod::service::MountService;
+use crate::mountpod::service::PublishedTargets;
 use crate::provision::{FindError, NewSnapshot, Page, Provisioner, Snapshot, Window};
 use crate::volume::{SnapshotId, VolumeId};
 
-impl<P: Provisioner, M: MountService> Desk<P, M> {
+impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
     pub(super) async fn create_snapshot(
         self: Arc<Self>,
         request: v1::CreateSnapshotRequest,

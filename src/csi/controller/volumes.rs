@@ -13,11 +13,11 @@ use super::super::{request as check, topology};
 use super::Desk;
 use crate::config::field::InvalidField;
 use crate::config::parameters::{self, VolumeParameters, overlaid};
-use crate::mountpod::service::MountService;
+use crate::mountpod::service::PublishedTargets;
 use crate::provision::{Filesystem, FindError, NewVolume, Provisioner, Source, Volume};
 use crate::volume::{ClientKind, FilesystemName, VolumeId};
 
-impl<P: Provisioner, M: MountService> Desk<P, M> {
+impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
     pub(super) async fn create_volume(
         self: Arc<Self>,
         request: v1::CreateVolumeRequest,
@@ -59,7 +59,7 @@ impl<P: Provisioner, M: MountService> Desk<P, M> {
         // CSI spec, "DeleteVolume": what does not exist is deleted.
         let Some(id) = id else { return Ok(v1::DeleteVolumeResponse {}) };
         let _guard = self.edge.claim(vec![Claim::Alone(Thing::Volume(id.clone()))])?;
-        if let Some(target) = self.mounts.targets(&id).into_iter().next() {
+        if let Some(target) = self.published.targets(&id).into_iter().next() {
             return Err(RpcError::Published { id, target });
         }
         self.provisioner.delete_volume(&id).await?;
@@ -178,7 +178,7 @@ impl<P: Provisioner, M: MountService> Desk<P, M> {
 
     /// The nodes on which a volume is published, as far as this driver knows: its own.
     pub(super) fn published_nodes(&self, id: &VolumeId) -> Vec<String> {
-        if self.mounts.targets(id).is_empty() { Vec::new() } else { vec![self.node.to_string()] }
+        if self.published.targets(id).is_empty() { Vec::new() } else { vec![self.node.to_string()] }
     }
 }
 

@@ -119,21 +119,37 @@ impl Roots {
 }
 
 impl Hostdir {
-    /// Makes the roots ready. The first one is the default.
+    /// Makes the roots ready, and takes them: no other driver may provide volumes in them. The first is the default.
     ///
     /// Blocks on the disk: call it before serving.
     ///
     /// # Errors
     /// See [`RootError`].
     pub fn new(roots: Vec<HostdirRoot>) -> Result<Self, RootError> {
-        let locks = root::prepare(&roots)?;
-        Ok(Self {
+        root::prepare(&roots)?;
+        let locks = root::take(&roots)?;
+        Ok(Self::over(roots, locks))
+    }
+
+    /// Makes the roots ready for a node whose controller is another process, which takes them.
+    ///
+    /// Blocks on the disk: call it before serving.
+    ///
+    /// # Errors
+    /// See [`RootError`].
+    pub fn beside_controller(roots: Vec<HostdirRoot>) -> Result<Self, RootError> {
+        root::prepare(&roots)?;
+        Ok(Self::over(roots, Vec::new()))
+    }
+
+    fn over(roots: Vec<HostdirRoot>, locks: Vec<Flock<File>>) -> Self {
+        Self {
             roots: Arc::new(Roots(roots.into_iter().map(Root).collect())),
             stop: Stop::default(),
             short: Lane::new(SHORT_OPERATIONS_MAX, SHORT_TURN_LIMIT),
             long: Lane::new(LONG_OPERATIONS_MAX, LONG_TURN_LIMIT),
             _locks: Arc::new(locks),
-        })
+        }
     }
 
     /// Ends copies and removals that are going on, and all that begin later, at the next file.

@@ -116,7 +116,7 @@ pub(super) fn open_root(root: &HostdirRoot) -> Result<OpenRoot, StoreError> {
 ///
 /// # Errors
 /// See [`RootError`].
-pub(super) fn prepare(roots: &[HostdirRoot]) -> Result<Vec<Flock<File>>, RootError> {
+pub(super) fn prepare(roots: &[HostdirRoot]) -> Result<(), RootError> {
     let mut seen: Vec<(&HostdirRoot, PathBuf)> = Vec::new();
     for root in roots {
         if seen.iter().any(|(other, _)| other.name == root.name) {
@@ -143,17 +143,30 @@ pub(super) fn prepare(roots: &[HostdirRoot]) -> Result<Vec<Flock<File>>, RootErr
         }
         seen.push((root, real));
     }
-    roots.iter().map(take).filter_map(Result::transpose).collect()
+    // Only now: nothing is made in a root that is refused.
+    roots.iter().try_for_each(|root| {
+        make_own_dirs(root).map_err(|errno| RootError::Unusable {
+            name: root.name.to_string(),
+            dir: root.dir.clone(),
+            source: errno.into(),
+        })
+    })
 }
 
-/// Makes what is missing in a root, and takes it for this driver unless other nodes serve it, too.
-fn take(root: &HostdirRoot) -> Result<Option<Flock<File>>, RootError> {
+/// Takes the roots for this driver, but for those that other nodes serve, too.
+///
+/// # Errors
+/// [`RootError::InUse`] when another driver has one of them.
+pub(super) fn take(roots: &[HostdirRoot]) -> Result<Vec<Flock<File>>, RootError> {
+    roots.iter().map(take_one).filter_map(Result::transpose).collect()
+}
+
+fn take_one(root: &HostdirRoot) -> Result<Option<Flock<File>>, RootError> {
     let unusable = |source: io::Error| RootError::Unusable {
         name: root.name.to_string(),
         dir: root.dir.clone(),
         source,
     };
-    make_own_dirs(root).map_err(|errno| unusable(errno.into()))?;
     if root.reach == Reach::Shared {
         return Ok(None);
     }
