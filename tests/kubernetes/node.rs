@@ -1,7 +1,5 @@
 //! Which processes run on the node, and how is the node plugin killed?
 
-use std::path::PathBuf;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -114,9 +112,4 @@ pub fn plugin_ready(world: &World) {
         let ready = !states.is_empty() && states.iter().all(|one| one["ready"] == true);
         so(ready && plugin().is_some(), || pod["status"]["containerStatuses"].to_string())
     });
-}
-
-/// Where the kubelet keeps the files of a pod.
-pub fn pod_directory(uid: &str) -> PathBuf {
-    PathBuf::from(format!("/var/lib/kubelet/pods/{uid}"))
 }

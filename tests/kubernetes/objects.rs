@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 /// The one image that holds a shell (tests/cluster/image.sh).
 pub const BUSYBOX: &str = "mountpod.test/busybox:1";
-/// Made by tests/kubernetes/classes.yaml.
+/// Made by tests/kubernetes/values.yaml.
 pub const CLASS: &str = "mountpod-test";
-/// Made by tests/kubernetes/classes.yaml.
+/// Made by tests/kubernetes/values.yaml.
 pub const SNAPSHOT_CLASS: &str = "mountpod-test";
-/// Made by tests/kubernetes/classes.yaml: cpuLimit 500m, memoryLimit 128Mi.
+/// Made by tests/kubernetes/values.yaml: cpuLimit 500m, memoryLimit 128Mi.
 pub const LIMITED_CLASS: &str = "mountpod-limited";
 /// A pod that waits for its end.
 pub const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait; done";
