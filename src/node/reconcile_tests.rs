@@ -8,7 +8,8 @@ use kube::core::params::Preconditions;
 use tokio::sync::watch;
 
 use super::*;
-use crate::mountpod::facts::{PodName, PodPhase, PodUid};
+use crate::mountpod::facts::{PodId, PodName, PodPhase, PodUid};
+use crate::volume::Secrets;
 use crate::mountpod::plan::Limits;
 use crate::mountpod::pod::SESSION_LABEL;
 use crate::node::config::NodeConfig;
@@ -54,8 +55,16 @@ impl MountPods for Treacherous {
         Ok(())
     }
 
-    fn agent_socket(&self, name: &PodName) -> PathBuf {
-        PathBuf::from("/nowhere").join(&name.0)
+    fn agent_socket(&self, pod: &PodId) -> PathBuf {
+        PathBuf::from("/nowhere").join(&pod.name.0)
+    }
+
+    async fn keep_credentials(&self, _: &PodId, _: &Secrets) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn credentials(&self, _: &PodId) -> Result<Secrets, RuntimeError> {
+        Ok(Secrets::default())
     }
 }
 
