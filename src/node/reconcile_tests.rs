@@ -9,11 +9,11 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::mountpod::facts::{PodId, PodName, PodPhase, PodUid};
-use crate::volume::Secrets;
 use crate::mountpod::plan::Limits;
 use crate::mountpod::pod::SESSION_LABEL;
 use crate::node::config::NodeConfig;
 use crate::runtime::{AnnotationPatch, RunningPod, RuntimeError};
+use crate::volume::Secrets;
 
 const SESSION: &str = "0123456789abcdef0123456789abcdef";
 /// Far more than one retry takes.

@@ -21,7 +21,12 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(facts: &'a Facts, limits: &'a Limits) -> Self {
         let able = facts.pods.iter().filter(|pod| can_serve(pod, &facts.connection));
-        Self { facts, limits, current: able.max_by_key(|pod| (stuck(pod).is_none(), pod.generation)), claims: claims(facts) }
+        Self {
+            facts,
+            limits,
+            current: able.max_by_key(|pod| (stuck(pod).is_none(), pod.generation)),
+            claims: claims(facts),
+        }
     }
 
     /// The device of the connection, while it can be used.

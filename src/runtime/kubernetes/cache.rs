@@ -131,11 +131,6 @@ impl Cache {
         Some(ghost.clone())
     }
 
-    /// Is the pod of that uid known, with its record or without?
-    pub(super) fn knows(&self, uid: &PodUid) -> bool {
-        self.pods.contains_key(uid) || self.ghosts.contains_key(uid)
-    }
-
     /// All pods, with their phases.
     pub(super) fn list(&self) -> Vec<RunningPod> {
         let recorded = self.pods.iter().map(|(uid, pod)| {
@@ -146,7 +141,8 @@ impl Cache {
             RunningPod { phase: phase_of(pod), record }
         });
         // Whatever its last status said: it has a directory, so it may have processes.
-        let ghosts = self.ghosts.values().map(|pod| RunningPod { record: pod.clone(), phase: PodPhase::Running });
+        let ghosts =
+            self.ghosts.values().map(|pod| RunningPod { record: pod.clone(), phase: PodPhase::Running });
         recorded.chain(ghosts).collect()
     }
 
@@ -166,4 +162,104 @@ impl Cache {
 /// When is not known here; that it was asked for is what counts.
 fn mark_deleted(pod: &mut Pod) {
     pod.metadata.deletion_timestamp.get_or_insert(Time(Timestamp::UNIX_EPOCH));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    fn pod(uid: &str, version: u64) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some(format!("mount-{uid}"));
+        pod.metadata.uid = Some(uid.to_owned());
+        pod.metadata.resource_version = Some(version.to_string());
+        pod
+    }
+
+    fn uid(text: &str) -> PodUid {
+        PodUid(text.to_owned())
+    }
+
+    /// Uid and version of each pod, with `!` when its deletion was asked for.
+    fn shown(cache: &Cache) -> Vec<String> {
+        let meta = cache.list().into_iter().map(|pod| pod.record.metadata);
+        meta.map(|meta| {
+            let mark = if meta.deletion_timestamp.is_some() { "!" } else { "" };
+            format!("{}@{}{mark}", meta.uid.unwrap(), meta.resource_version.unwrap())
+        })
+        .collect()
+    }
+
+    fn watching(pods: &[(&str, u64)], version: u64) -> Cache {
+        let mut cache = Cache::default();
+        assert!(cache.replace(pods.iter().map(|(uid, at)| pod(uid, *at)).collect(), version).is_empty());
+        cache
+    }
+
+    #[test]
+    fn an_own_write_shows_at_once_and_older_news_do_not_undo_it() {
+        let mut cache = watching(&[("a", 5)], 10);
+        cache.answered(&pod("a", 12));
+        cache.answered(&pod("b", 13));
+        assert_eq!(shown(&cache), ["a@12", "b@13"]);
+        cache.told(pod("a", 11));
+        assert_eq!(shown(&cache), ["a@12", "b@13"]);
+        cache.told(pod("a", 14));
+        assert_eq!(shown(&cache), ["a@14", "b@13"]);
+    }
+
+    #[test]
+    fn numbers_are_compared_as_numbers() {
+        let mut cache = watching(&[("a", 9)], 9);
+        cache.answered(&pod("a", 10));
+        assert_eq!(shown(&cache), ["a@10"]);
+    }
+
+    #[test]
+    fn a_late_answer_does_not_bring_a_deleted_pod_back() {
+        let mut cache = watching(&[("a", 5)], 10);
+        cache.told_deleted(pod("a", 20));
+        cache.answered(&pod("a", 15));
+        assert!(shown(&cache).is_empty());
+        cache.passed(30);
+        cache.answered(&pod("b", 25));
+        assert!(shown(&cache).is_empty(), "the watch has told everything up to 30");
+    }
+
+    #[test]
+    fn a_new_list_keeps_what_was_written_after_it_and_says_what_is_gone() {
+        let mut cache = watching(&[("a", 5), ("b", 6)], 10);
+        cache.answered(&pod("c", 25));
+        cache.answered(&pod("b", 22));
+        let gone = cache.replace(vec![pod("b", 12)], 20);
+        assert_eq!(gone, [pod("a", 5)]);
+        assert_eq!(shown(&cache), ["b@22", "c@25"]);
+    }
+
+    #[test]
+    fn an_asked_deletion_shows_before_the_watch_tells_of_it() {
+        let mut cache = watching(&[("a", 5)], 10);
+        cache.deletion_asked(&uid("a"));
+        assert_eq!(shown(&cache), ["a@5!"]);
+        cache.told_deleted(pod("a", 11));
+        cache.deletion_asked(&uid("a"));
+        assert!(shown(&cache).is_empty());
+    }
+
+    #[test]
+    fn a_ghost_is_shown_as_deleted_and_running_until_it_rests() {
+        let mut cache = watching(&[("a", 5)], 10);
+        let last = cache.known_gone(&uid("a")).unwrap();
+        cache.haunt(last);
+        assert_eq!(shown(&cache), ["a@5!"]);
+        assert_eq!(cache.list()[0].phase, PodPhase::Running);
+        let patch = AnnotationPatch::from([("r".to_owned(), Some("/t".to_owned())), ("s".to_owned(), None)]);
+        let patched = cache.patch_ghost(&uid("a"), &patch).unwrap();
+        assert_eq!(patched.metadata.annotations.unwrap()["r"], "/t");
+        assert!(cache.patch_ghost(&uid("b"), &patch).is_none());
+        cache.laid_to_rest(&uid("a"));
+        assert!(shown(&cache).is_empty());
+    }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, EmptyDirVolumeSource, LocalObjectReference, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
+    Affinity, Capabilities, Container, EmptyDirVolumeSource, LocalObjectReference, NodeAffinity,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSecurityContext, PodSpec,
+    ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -88,7 +88,8 @@ impl Home {
     /// Selects its pods. By labels alone: a field selector on `spec.nodeName` would not show a pod that the scheduler
     /// has not placed, and one that it can't place must be seen.
     pub(super) fn selector(&self) -> String {
-        let terms: Vec<_> = self.labels().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let terms: Vec<_> =
+            self.labels().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         terms.join(",")
     }
 }
@@ -155,7 +156,10 @@ fn pod_spec(client: ClientKind, asked: Container, template: &PodTemplate, home: 
         // A pod that ended is replaced by one of the next generation, behind the same session.
         restart_policy: Some("Never".to_owned()),
         security_context: Some(PodSecurityContext {
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..Default::default() }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..Default::default()
+            }),
             ..user_of(client)
         }),
         termination_grace_period_seconds: Some(seconds(template.grace)),
@@ -258,3 +262,7 @@ fn added_to(client: ClientKind) -> Option<Vec<String>> {
 fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

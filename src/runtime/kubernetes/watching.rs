@@ -81,7 +81,10 @@ pub(super) async fn keep_watching(shared: Arc<Shared>) {
             },
             WatchEnd::Failed(error) => error,
         };
-        tracing::warn!(error = crate::telemetry::chain(&failure), "the mount pods can't be watched; trying again");
+        tracing::warn!(
+            error = crate::telemetry::chain(&failure),
+            "the mount pods can't be watched; trying again"
+        );
         tokio::time::sleep(waits.next_wait()).await;
     }
 }
