@@ -72,7 +72,7 @@ async fn running(runtime: &ProcessRuntime, name: &str) -> i32 {
 }
 
 async fn listening(runtime: &ProcessRuntime, pod: &str) {
-    let socket = runtime.agent_socket(&name(pod));
+    let socket = runtime.agent_socket(&pod_id(&find(runtime, pod).unwrap().record).unwrap());
     let waited = tokio::time::timeout(LIMIT, async {
         while connect(&socket, LIMIT).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -12,7 +12,7 @@ use super::inflight::Busy;
 use crate::config::capacity::UnsupportedRange;
 use crate::config::field::InvalidField;
 use crate::mountpod::plan::Refusal;
-use crate::mountpod::service::MountError;
+use crate::mountpod::service::{MountError, RefusedBy};
 use crate::provision::{
     ChangeError, CopyError, CreateSnapshotError, CreateVolumeError, DeleteError, FindError, Full, StoreError,
 };
@@ -106,8 +106,10 @@ fn mount(error: &MountError) -> Code {
         MountError::Target { .. } => Code::InvalidArgument,
         MountError::NoSuchVolume { .. } | MountError::NotMounted { .. } => Code::NotFound,
         MountError::TimedOut { .. } => Code::DeadlineExceeded,
+        MountError::PodRefused { by: RefusedBy::Quota, .. } => Code::ResourceExhausted,
         // The engine has taken everything back by then, so kubelet need not call unpublish.
-        MountError::Refused(Refusal::PodFails { .. })
+        MountError::Refused(Refusal::PodFails { .. } | Refusal::PodStuck { .. })
+        | MountError::PodRefused { .. }
         | MountError::ClientFailed { .. }
         | MountError::Failed { .. } => Code::Internal,
     }

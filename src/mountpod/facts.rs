@@ -113,6 +113,11 @@ pub enum PodPhase {
     Starting,
     /// Its processes run.
     Running,
+    /// It can't start: no image, no room on the node. None of its processes runs; it may start yet.
+    Stuck {
+        /// What keeps it, for people.
+        why: String,
+    },
     /// All its processes are gone for good.
     Ended {
         /// What is known of the reason, for people.

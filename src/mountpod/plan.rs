@@ -140,6 +140,12 @@ pub enum Refusal {
         /// The last reason.
         why: String,
     },
+    /// The mount pod can't start, and waiting is not known to help.
+    #[error("the mount pod can't start: {why}")]
+    PodStuck {
+        /// What keeps it.
+        why: String,
+    },
 }
 
 fn was(writability: Writability) -> &'static str {

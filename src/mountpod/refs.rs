@@ -16,6 +16,12 @@ pub const DELETE_AFTER: &str = "mountpod.dev/delete-after";
 /// Hex digits of a ref key: an annotation's name part may have 63 characters.
 const KEY_DIGITS: usize = 32;
 
+/// Does an annotation of that name belong to a ref?
+#[must_use]
+pub fn is_ref(annotation: &str) -> bool {
+    annotation.starts_with(REF_PREFIX) || annotation.starts_with(EXCLUSIVE_PREFIX)
+}
+
 /// The references on one mount pod, by target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refs(BTreeMap<TargetPath, Exclusivity>);

@@ -117,6 +117,15 @@ pub enum Condition {
     },
 }
 
+/// What keeps a mount pod out of a cluster?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// A `ResourceQuota` is used up; there may be room later.
+    Quota,
+    /// A rule that the pod breaks: a `LimitRange`, Pod Security, a webhook, missing permission.
+    Policy,
+}
+
 /// Why a volume could not be mounted, unmounted or looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -159,6 +168,14 @@ pub enum MountError {
     #[error("the volume's client can't serve: {why}")]
     ClientFailed {
         /// Its last words, secrets removed.
+        why: String,
+    },
+    /// The cluster does not admit the mount pod: a quota, a limit range, Pod Security, a webhook.
+    #[error("the cluster refuses the mount pod: {why}")]
+    PodRefused {
+        /// What stands in the way.
+        by: RefusedBy,
+        /// The API server's words; they name the quota or the policy.
         why: String,
     },
     /// The machine refused something.

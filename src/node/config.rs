@@ -16,6 +16,9 @@ pub struct NodeConfig {
     pub owner: String,
     /// Directories that hostdir may serve, by the name of the filesystem.
     pub roots: BTreeMap<FilesystemName, PathBuf>,
+    /// The kubelet's directory as the mount table names it, with no link on the way: it tells which workloads are gone.
+    /// `None` without Kubernetes, where each caller unpublishes what it has published.
+    pub kubelet_dir: Option<PathBuf>,
     /// A program that understands `mount-helper`: this one, unless a test says otherwise.
     pub helper_program: PathBuf,
     /// How long steps of the engine may take.
@@ -41,6 +44,8 @@ pub struct NodeLimits {
     pub stats: Duration,
     /// The unmount of a bind that is the last mount of its session.
     pub unbind: Duration,
+    /// Between two looks for workloads that are gone; only with a kubelet's directory.
+    pub workloads: Duration,
     /// Calls in flight at a shutdown.
     pub shutdown: Duration,
 }
@@ -59,6 +64,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 const STATS_LIMIT: Duration = Duration::from_secs(10);
 /// Nothing is left to be flushed by then but what a lost session had.
 const UNBIND_LIMIT: Duration = Duration::from_secs(30);
+/// The kubelet removes the directory of a swept pod some moments after its mounts, and nothing tells of that. What is not
+/// seen costs a mount pod that runs on for that long.
+const WORKLOADS_LOOK: Duration = Duration::from_secs(30);
 /// Kubernetes kills a pod 30 s after SIGTERM; what is cut off goes on after the restart.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
@@ -72,6 +80,7 @@ impl Default for NodeLimits {
             settle: SETTLE_LIMIT,
             stats: STATS_LIMIT,
             unbind: UNBIND_LIMIT,
+            workloads: WORKLOADS_LOOK,
             shutdown: SHUTDOWN_LIMIT,
         }
     }
@@ -85,6 +94,7 @@ impl NodeConfig {
             directory,
             owner: owner.to_owned(),
             roots,
+            kubelet_dir: None,
             helper_program: PathBuf::from("/proc/self/exe"),
             engine: Limits::default(),
             limits: NodeLimits::default(),

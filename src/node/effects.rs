@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::config::NodeConfig;
 use super::links::Links;
-use super::outcome::failed;
+use super::outcome::{failed, of_runtime};
 use crate::mountpod::effects::{EffectError, Effects};
 use crate::mountpod::facts::{Facts, PodId};
 use crate::mountpod::plan::Step;
@@ -161,6 +161,25 @@ impl<R: MountPods> NodeEffects<R> {
             failed(format!("find out what session {session} serves"), nothing)
         })?;
         Ok(Arc::new(Launch { served, secrets: Secrets::default() }))
+    }
+
+    /// As [`launch_of`](Self::launch_of), with credentials that only the runtime has kept.
+    pub(super) async fn launch_with_secrets(&self, session: &SessionId) -> Result<Arc<Launch>, EffectError> {
+        let launch = self.launch_of(session)?;
+        if launch.served.spec.credentials.is_none() || !launch.secrets.is_empty() {
+            return Ok(launch);
+        }
+        let pods = self.runtime.list();
+        let of_session = pods.iter().filter(|pod| session_of(&pod.record).is_ok_and(|id| id == *session));
+        for pod in of_session.filter_map(|pod| pod_id(&pod.record).ok()) {
+            let kept = self.runtime.credentials(&pod).await;
+            let secrets = kept.map_err(|error| of_runtime("read the credentials of the mount pod", error))?;
+            if !secrets.is_empty() {
+                let served = launch.served.clone();
+                return Ok(self.remember(session, Launch { served, secrets }));
+            }
+        }
+        Ok(launch)
     }
 
     fn written_down(&self, session: &SessionId) -> Result<Option<ServedVolume>, EffectError> {

@@ -36,7 +36,7 @@ impl Links {
         links.retain(|pod, _| alive.contains(pod));
         for pod in alive {
             links.entry(pod).or_insert_with_key(|pod| {
-                (Link::start(runtime.agent_socket(&pod.name), &self.surroundings), Instant::now())
+                (Link::start(runtime.agent_socket(pod), &self.surroundings), Instant::now())
             });
         }
     }

@@ -1,9 +1,12 @@
 //! What are the facts of a session?
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::effects::NodeEffects;
+use super::effects::{NodeEffects, blocking};
+use super::workloads::{self, is_subpath};
 use crate::agent::frames::ClientState;
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{
@@ -14,7 +17,7 @@ use crate::mountpod::pod::{pod_fact, session_of};
 use crate::mounts::table::{MountEntry, MountTable};
 use crate::runtime::MountPods;
 use crate::session::link::AgentView;
-use crate::volume::SessionId;
+use crate::volume::{SessionId, TargetPath};
 
 impl<R: MountPods> NodeEffects<R> {
     /// Reads the facts of one session: from memory, and from the mount table.
@@ -31,13 +34,17 @@ impl<R: MountPods> NodeEffects<R> {
             }
             pods = self.pods_of(session);
         }
-        let bound = self.bound(session, &table);
+        let mut bound = self.bound(session, &table);
         let connection = match own_mount {
             Some(device) => self.connection(session, device, &pods),
             // Its mounts are gone, and its client flushes: it was being closed, perhaps by a driver that was killed.
             None if bound.is_empty() && !self.serving_pods(session).is_empty() => ConnectionFact::Closing,
             None => ConnectionFact::None,
         };
+        let gone = self.gone(&pods, &bound).await?;
+        for bound in bound.iter_mut().filter(|bound| gone.contains(&bound.target)) {
+            bound.workload = WorkloadFact::Gone;
+        }
         Ok(Facts {
             session: session.clone(),
             now: now(),
@@ -45,8 +52,19 @@ impl<R: MountPods> NodeEffects<R> {
             bound,
             pods,
             wanted: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            gone,
         })
+    }
+
+    /// The targets that are counted or bound and whose workload is gone.
+    async fn gone(&self, pods: &[PodFact], bound: &[BoundFact]) -> Result<BTreeSet<TargetPath>, EffectError> {
+        let Some(kubelet_dir) = self.config.kubelet_dir.clone() else { return Ok(BTreeSet::new()) };
+        let counted = pods.iter().flat_map(|pod| pod.refs.iter().map(|(target, _)| target));
+        let targets = counted.chain(bound.iter().map(|bound| &bound.target)).cloned().collect();
+        blocking("look for the workloads", move || {
+            Ok::<_, Infallible>(workloads::gone(&kubelet_dir, &targets))
+        })
+        .await
     }
 
     /// The mount at the session's own mount point.
@@ -102,11 +120,13 @@ impl<R: MountPods> NodeEffects<R> {
         stacks.filter(of_session).filter_map(bound_fact).collect()
     }
 
-    /// Is that mount the whole session, bound at a target? A part of it was bound by somebody else.
+    /// Is that mount the whole session, bound at a target? A part of it was bound by somebody else, and so was the whole
+    /// of it for a container whose `subPath` is ".".
     fn is_bind_of(&self, session: &SessionId, mount: &MountEntry) -> bool {
         self.state_dir.session_of(mount).as_ref() == Some(session)
             && !self.state_dir.is_own_mount(mount)
-            && mount.root == std::path::Path::new("/")
+            && mount.root == Path::new("/")
+            && !self.config.kubelet_dir.as_ref().is_some_and(|dir| is_subpath(dir, &mount.mount_point))
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) fn of_runtime(what: &str, error: RuntimeError) -> EffectError {
         RuntimeError::Unknown { .. } => {
             EffectError::Unknown { what: what.to_owned(), source: Some(Box::new(error)) }
         }
+        RuntimeError::Refused { by, why, .. } => failed(what, MountError::PodRefused { by, why }),
         RuntimeError::Failed { .. } => failed(what, error),
     }
 }

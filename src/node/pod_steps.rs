@@ -6,7 +6,7 @@ use super::effects::NodeEffects;
 use super::outcome::{failed, of_runtime, stale};
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{Generation, PodId, ResourceVersion, Timestamp};
-use crate::mountpod::pod::new_pod;
+use crate::mountpod::pod::{new_pod, pod_id};
 use crate::mountpod::refs::{DELETE_AFTER, Refs, ref_annotation_names, ref_annotations};
 use crate::runtime::{AnnotationPatch, MountPods, RuntimeError};
 use crate::volume::{Exclusivity, SessionId, TargetPath};
@@ -19,10 +19,15 @@ impl<R: MountPods> NodeEffects<R> {
         refs: &Refs,
     ) -> Result<(), EffectError> {
         const WHAT: &str = "create the mount pod";
-        let launch = self.launch_of(session)?;
+        let launch = self.launch_with_secrets(session).await?;
         let pod = new_pod(&self.config.owner, session, generation, refs, &launch.served)
             .map_err(|error| failed(WHAT, error))?;
-        self.runtime.create(pod).await.map_err(|error| of_runtime(WHAT, error))?;
+        let created = self.runtime.create(pod).await.map_err(|error| of_runtime(WHAT, error))?;
+        if !launch.secrets.is_empty() {
+            let pod = pod_id(&created).map_err(|error| failed(WHAT, error))?;
+            let kept = self.runtime.keep_credentials(&pod, &launch.secrets).await;
+            kept.map_err(|error| of_runtime("keep the credentials of the mount pod", error))?;
+        }
         self.links.follow(&*self.runtime, &self.runtime.list());
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! When is each session looked at again?
 //!
-//! One loop, fed by changes of pods, links and the mount table, and by moments that the engine names. It is
+//! One loop, fed by changes of pods, links and the mount table, and by moments that the engine names; beside a kubelet
+//! also by a slow clock, because nothing tells that a workload is gone. It is
 //! level-triggered: a change only says "look", what is to be done follows from the facts. Each session is reconciled by
 //! a task of its own, so that one that waits holds up nobody.
 
@@ -76,10 +77,14 @@ impl<R: MountPods> Reconciler<R> {
     async fn run(mut self) {
         let mut changes = self.engine.effects().changes();
         let mut pods = self.engine.effects().runtime.changes();
+        let config = &self.engine.effects().config;
+        let (looks_for_workloads, workloads_wait) = (config.kubelet_dir.is_some(), config.limits.workloads);
+        let mut workloads_at = Instant::now() + workloads_wait;
         self.look_at_all().await;
         loop {
             let next = self.due.values().min().copied();
             tokio::select! {
+                () = sleep_until(workloads_at), if looks_for_workloads => {}
                 changed = changes.changed() => if changed.is_err() { return },
                 changed = pods.changed() => if changed.is_err() { return },
                 Some(ended) = self.tasks.join_next_with_id() => {
@@ -101,6 +106,7 @@ impl<R: MountPods> Reconciler<R> {
             changes.mark_unchanged();
             pods.mark_unchanged();
             self.look_at_all().await;
+            workloads_at = Instant::now() + workloads_wait;
         }
     }
 

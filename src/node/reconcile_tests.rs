@@ -8,11 +8,12 @@ use kube::core::params::Preconditions;
 use tokio::sync::watch;
 
 use super::*;
-use crate::mountpod::facts::{PodName, PodPhase, PodUid};
+use crate::mountpod::facts::{PodId, PodName, PodPhase, PodUid};
 use crate::mountpod::plan::Limits;
 use crate::mountpod::pod::SESSION_LABEL;
 use crate::node::config::NodeConfig;
 use crate::runtime::{AnnotationPatch, RunningPod, RuntimeError};
+use crate::volume::Secrets;
 
 const SESSION: &str = "0123456789abcdef0123456789abcdef";
 /// Far more than one retry takes.
@@ -54,8 +55,16 @@ impl MountPods for Treacherous {
         Ok(())
     }
 
-    fn agent_socket(&self, name: &PodName) -> PathBuf {
-        PathBuf::from("/nowhere").join(&name.0)
+    fn agent_socket(&self, pod: &PodId) -> PathBuf {
+        PathBuf::from("/nowhere").join(&pod.name.0)
+    }
+
+    async fn keep_credentials(&self, _: &PodId, _: &Secrets) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn credentials(&self, _: &PodId) -> Result<Secrets, RuntimeError> {
+        Ok(Secrets::default())
     }
 }
 

@@ -98,7 +98,7 @@ impl<R: MountPods> NodeEffects<R> {
         const WHAT: &str = "offer the session";
         self.await_agent(pod, limit).await?;
         let held = self.sessions.get(session).ok_or_else(|| stale("the session"))?;
-        let launch = self.launch_of(session)?;
+        let launch = self.launch_with_secrets(session).await?;
         let mut fds = vec![duplicate(&held.fuse)?, duplicate(&held.state)?];
         fds.extend(self.tree_of(&launch).await?);
         // Before the offer: if the answer is lost, the agent may have it.

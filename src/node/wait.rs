@@ -18,7 +18,7 @@ use crate::session::link::AgentView;
 pub(super) enum PodLife {
     /// Its processes may run.
     Alive,
-    /// They are gone, or the pod is.
+    /// They are gone, or the pod is, or it can't start.
     Over,
 }
 
@@ -28,7 +28,10 @@ impl<R: MountPods> NodeEffects<R> {
         let pods = self.runtime.list();
         let found = pods.iter().find(|running| pod_id(&running.record).is_ok_and(|id| id == *pod));
         match found {
-            Some(running) if !matches!(running.phase, PodPhase::Ended { .. }) => PodLife::Alive,
+            // A pod that can't start is over for those who wait: they look again and say why.
+            Some(running) if !matches!(running.phase, PodPhase::Ended { .. } | PodPhase::Stuck { .. }) => {
+                PodLife::Alive
+            }
             _ => PodLife::Over,
         }
     }

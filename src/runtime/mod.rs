@@ -1,7 +1,7 @@
 //! Where do mount pods run?
 //!
 //! One trait with the shape of the Kubernetes API (records with uid and resourceVersion, asynchronous deletion,
-//! preconditions, commutative patches); the process runtime implements it with local processes.
+//! preconditions, commutative patches); one runtime keeps pods in a cluster, the other as local processes.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,8 +11,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::core::params::Preconditions;
 use tokio::sync::watch;
 
-use crate::mountpod::facts::{PodName, PodPhase, PodUid};
+use crate::mountpod::facts::{PodId, PodName, PodPhase, PodUid};
+use crate::mountpod::service::RefusedBy;
+use crate::volume::Secrets;
 
+pub mod kubernetes;
 pub mod process;
 
 /// A mount pod as its runtime knows it.
@@ -63,7 +66,24 @@ pub trait MountPods: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
     /// Where the pod's agent listens; the socket appears when the agent is up.
-    fn agent_socket(&self, name: &PodName) -> PathBuf;
+    fn agent_socket(&self, pod: &PodId) -> PathBuf;
+
+    /// Keeps the credentials that the pod's client is started with, for as long as the pod is there. A runtime without
+    /// a safe place for them keeps nothing.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Gone`] when the pod is; any other when nothing is known to be kept.
+    fn keep_credentials(
+        &self,
+        pod: &PodId,
+        secrets: &Secrets,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// The credentials that were kept for the pod; empty when there are none.
+    ///
+    /// # Errors
+    /// When it can't be known whether there are any.
+    fn credentials(&self, pod: &PodId) -> impl Future<Output = Result<Secrets, RuntimeError>> + Send;
 }
 
 /// How a call to a runtime can fail.
@@ -86,6 +106,16 @@ pub enum RuntimeError {
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The cluster does not admit the pod; asking again soon is of no use.
+    #[error("the cluster does not admit the mount pod {name}: {why}")]
+    Refused {
+        /// The pod.
+        name: String,
+        /// What stands in the way.
+        by: RefusedBy,
+        /// The API server's words.
+        why: String,
     },
     /// The request was not carried out.
     #[error("can't {what} the mount pod {name}")]

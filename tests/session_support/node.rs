@@ -24,6 +24,9 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 /// How often a test looks at what tells nobody of its changes (processes, directories).
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How often a test's driver looks for workloads that are gone.
+const WORKLOADS_LOOK: Duration = Duration::from_millis(300);
+
 /// The driver of one node.
 pub struct Driver {
     pub runtime: Arc<ProcessRuntime>,
@@ -60,6 +63,8 @@ impl Node {
         let roots = BTreeMap::from([("test".parse().unwrap(), self.path("root"))]);
         let mut config = NodeConfig::new(self.path("engine"), "test", roots);
         config.helper_program = PROGRAM.into();
+        config.kubelet_dir = Some(self.path("kubelet")).filter(|dir| dir.is_dir());
+        config.limits.workloads = WORKLOADS_LOOK;
         let service = NodeService::start(Arc::clone(&runtime), config).unwrap();
         Driver { runtime, service }
     }

@@ -1,7 +1,7 @@
 //! What is missing until the volume is mounted at a target?
 
 use super::serve::{Serving, adopt, rebind_stale, serve};
-use super::view::{View, is_alive};
+use super::view::{View, is_alive, stuck};
 use super::{Steps, refused};
 use crate::mountpod::facts::{AgentFact, ConnectionFact, PodFact, PodPhase};
 use crate::mountpod::plan::{Plan, Refusal, Step};
@@ -27,6 +27,9 @@ pub(super) fn plan(view: &View<'_>, publish: &Publish<'_>) -> Plan {
             Step::AwaitClosed { limit: view.limits.close },
             "the session is being closed; a new one must see what its client flushes",
         ),
+        (_, Some(current)) if let Some(why) = stuck(current) => {
+            return refused(Refusal::PodStuck { why: why.to_owned() });
+        }
         (_, None) if publish.attempts >= view.limits.attempts_max => {
             return refused(pod_fails(view, publish));
         }

@@ -4,7 +4,7 @@ use super::Steps;
 use super::ending::{close, delete, end};
 use super::serve::{Serving, adopt, rebind_stale, serve};
 use super::unpublish::drop_refs;
-use super::view::{View, is_alive};
+use super::view::{View, is_alive, stuck};
 use crate::mountpod::facts::{ConnectionFact, Deletion, PodFact, WorkloadFact};
 use crate::mountpod::plan::{Plan, Step};
 use crate::volume::TargetPath;
@@ -72,6 +72,10 @@ fn keep(view: &View<'_>, mut steps: Steps) -> Plan {
         return steps.look_again();
     };
     count_everybody(view, current, &mut steps);
+    if stuck(current).is_some() {
+        // Its refs stand on it; whoever serves now goes on, and the pod's next change is looked at.
+        return steps.reached();
+    }
     for pod in others(view, current).filter(|pod| !is_alive(pod)) {
         delete(pod, "it has ended and its successor counts all of its refs", &mut steps);
     }

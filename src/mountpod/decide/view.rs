@@ -12,7 +12,7 @@ use crate::volume::{Exclusivity, TargetPath};
 pub(super) struct View<'a> {
     pub(super) facts: &'a Facts,
     pub(super) limits: &'a Limits,
-    /// The pod that serves the session, or is to: the newest that can.
+    /// The pod that serves the session, or is to: the newest that can, one that can't start after all others.
     pub(super) current: Option<&'a PodFact>,
     /// Who uses the session: the refs on all pods, and targets that are bound although a ref was lost.
     pub(super) claims: Refs,
@@ -21,7 +21,12 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(facts: &'a Facts, limits: &'a Limits) -> Self {
         let able = facts.pods.iter().filter(|pod| can_serve(pod, &facts.connection));
-        Self { facts, limits, current: able.max_by_key(|pod| pod.generation), claims: claims(facts) }
+        Self {
+            facts,
+            limits,
+            current: able.max_by_key(|pod| (stuck(pod).is_none(), pod.generation)),
+            claims: claims(facts),
+        }
     }
 
     /// The device of the connection, while it can be used.
@@ -54,7 +59,8 @@ impl<'a> View<'a> {
 
     /// Until when is an unused session kept? `None`: it may end now.
     pub(super) fn kept_until(&self) -> Option<Timestamp> {
-        self.current?;
+        // A pod that can't start is worth nothing to whoever comes next.
+        self.current.filter(|pod| stuck(pod).is_none())?;
         let moment = self.facts.pods.iter().filter_map(|pod| pod.delete_after).max()?;
         // Further away than the delay: written before the clock was set back, or before the delay was shortened.
         let plausible = self.facts.now.after(self.limits.delete_delay);
@@ -65,12 +71,21 @@ impl<'a> View<'a> {
 /// Can this pod serve the session, now or after a while?
 fn can_serve(pod: &PodFact, connection: &ConnectionFact) -> bool {
     let failed = matches!(pod.agent, AgentFact::Failed { .. });
-    pod.deletion == Deletion::NotAsked && is_alive(pod) && !failed && !is_spent(pod, connection)
+    let ended = matches!(pod.phase, PodPhase::Ended { .. });
+    pod.deletion == Deletion::NotAsked && !ended && !failed && !is_spent(pod, connection)
 }
 
 /// May processes of the pod still run?
 pub(super) fn is_alive(pod: &PodFact) -> bool {
-    !matches!(pod.phase, PodPhase::Ended { .. })
+    !matches!(pod.phase, PodPhase::Ended { .. } | PodPhase::Stuck { .. })
+}
+
+/// What keeps the pod from starting, if anything does.
+pub(super) fn stuck(pod: &PodFact) -> Option<&str> {
+    match &pod.phase {
+        PodPhase::Stuck { why } => Some(why),
+        PodPhase::Starting | PodPhase::Running | PodPhase::Ended { .. } => None,
+    }
 }
 
 /// Was the pod's session closed under it? Its agent exits then, if it hasn't yet.

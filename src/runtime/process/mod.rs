@@ -31,7 +31,8 @@ mod sweep;
 mod sys;
 
 use super::{AnnotationPatch, MountPods, RunningPod, RuntimeError};
-use crate::mountpod::facts::{PodName, PodUid};
+use crate::mountpod::facts::{PodId, PodName, PodUid};
+use crate::volume::Secrets;
 use cgroups::{GroupName, Hierarchies};
 use records::{RecordError, Records, phase_of};
 
@@ -307,7 +308,16 @@ impl MountPods for ProcessRuntime {
         marked.map_err(|error| runtime_error("delete", &name.0, error))
     }
 
-    fn agent_socket(&self, name: &PodName) -> PathBuf {
-        self.shared.pod_dir(&name.0).join(AGENT_SOCKET)
+    fn agent_socket(&self, pod: &PodId) -> PathBuf {
+        self.shared.pod_dir(&pod.name.0).join(AGENT_SOCKET)
+    }
+
+    // A file would hold them in the clear: after a restart the next publish brings them.
+    async fn keep_credentials(&self, _: &PodId, _: &Secrets) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn credentials(&self, _: &PodId) -> Result<Secrets, RuntimeError> {
+        Ok(Secrets::default())
     }
 }

@@ -78,6 +78,11 @@ impl PodFact {
         self.silent()
     }
 
+    pub(super) fn stuck(mut self, why: &str) -> Self {
+        self.phase = PodPhase::Stuck { why: why.to_owned() };
+        self.silent()
+    }
+
     pub(super) fn deleted(mut self) -> Self {
         self.deletion = Deletion::Asked;
         self

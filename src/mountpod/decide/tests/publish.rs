@@ -303,3 +303,65 @@ fn a_session_goes_to_another_pod_only_when_its_client_is_dead() {
         AT_ONCE,
     );
 }
+
+#[test]
+fn publish_does_not_wait_for_a_pod_that_cannot_start() {
+    check(
+        vec![
+            row(
+                "refused at once, with the reason",
+                facts([pod(1).refs(&["a"]).stuck("ErrImagePull")]).held(),
+                publish("a"),
+                "refused: the mount pod can't start: ErrImagePull",
+            ),
+            row(
+                "a newer one that can't start does not stop an older one",
+                facts([pod(1).refs(&["a"]).serving(), pod(2).stuck("Unschedulable")]).held_by(1),
+                publish("a"),
+                "bind a; reached",
+            ),
+            row(
+                "one that is being deleted is not waited for either",
+                facts([pod(1).refs(&["a"]).stuck("ErrImagePull").deleted()]).held(),
+                publish("a"),
+                "create 2 [a]; look again",
+            ),
+        ],
+        AT_ONCE,
+    );
+}
+
+#[test]
+fn reconcile_leaves_a_pod_that_cannot_start_to_its_fate() {
+    check(
+        vec![
+            row(
+                "it may start yet",
+                facts([pod(1).refs(&["a"]).stuck("Unschedulable")]).held().bound("a"),
+                reconcile(),
+                "reached",
+            ),
+            row(
+                "its refs are on it when it does",
+                facts([pod(1).refs(&["a"]).deleted().serving(), pod(2).stuck("Unschedulable")])
+                    .held_by(1)
+                    .bound("a"),
+                reconcile(),
+                "add a to 2; reached",
+            ),
+            row(
+                "not needed beside one that serves",
+                facts([pod(1).refs(&["a"]).serving(), pod(2).stuck("Unschedulable")]).held_by(1).bound("a"),
+                reconcile(),
+                "delete 2 v2; reached",
+            ),
+            row(
+                "nobody uses it",
+                facts([pod(1).stuck("ErrImagePull").until(NOW + 1)]),
+                reconcile(),
+                "delete 1 v1; reached",
+            ),
+        ],
+        AT_ONCE,
+    );
+}

@@ -1,0 +1,268 @@
+//! How does the record of a mount pod become a pod that a cluster admits, places and leaves alone?
+//!
+//! Design section 7, field by field: no privilege, no token, no host path, nothing that evicts it before its workloads.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, Container, EmptyDirVolumeSource, LocalObjectReference, NodeAffinity,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSecurityContext, PodSpec,
+    ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use sha2::{Digest, Sha256};
+
+use crate::mountpod::pod::{GENERATION, NotAMountPod, OWNER_LABEL, served_volume, session_of};
+use crate::volume::ClientKind;
+
+/// Label: the node that the pod serves, in the form that labels allow.
+pub const NODE_LABEL: &str = "mountpod.dev/node";
+/// Label: the driver; two drivers in one namespace never see each other's pods.
+pub const DRIVER_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The volume with the agent's socket, as it is called in the kubelet's directory of the pod.
+pub(super) const AGENT_VOLUME: &str = "agent";
+/// Its place in the container.
+const AGENT_DIR: &str = "/run/mountpod";
+/// The socket in it.
+pub(super) const AGENT_SOCKET: &str = "agent.sock";
+/// A socket takes a page; the rest is room for what a client may leave there.
+const AGENT_DIR_SIZE: &str = "1Mi";
+/// What an idle agent and its client are sure to need, so that the scheduler counts the pod at all.
+const CPU_REQUEST: &str = "10m";
+/// As above; measured sizes of other clients may ask for more through StorageClass parameters.
+const MEMORY_REQUEST: &str = "32Mi";
+/// The user of every client that does not own files for others; the image's user as well.
+const NOBODY: i64 = 65532;
+/// Cluster autoscaler: the workloads decide whether a node can go, their mount pods never keep it.
+const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+/// hostdir gives files the owners and modes that workloads ask for. No more than Pod Security `baseline` allows.
+const HOSTDIR_CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
+/// Longest value of a label (Kubernetes API, "Labels and Selectors").
+const LABEL_MAX: usize = 63;
+/// Hex digits that tell long node names apart.
+const LABEL_HASH_DIGITS: usize = 16;
+/// Bytes of the hash in a pod's name: 26 digits in base 32.
+const NAME_HASH_BYTES: usize = 16;
+
+/// What all mount pods of a driver have in common.
+#[derive(Debug, Clone)]
+pub struct PodTemplate {
+    /// The mount pods' image.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`; the cluster's default when absent.
+    pub image_pull_policy: Option<String>,
+    /// Names of pull secrets in the mount pods' namespace.
+    pub image_pull_secrets: Vec<String>,
+    /// The priority class; `system-node-critical` unless the administrator wants otherwise. Empty for none.
+    pub priority_class: String,
+    /// More arguments for the agent; `--socket` and `--grace` are added.
+    pub agent_arguments: Vec<String>,
+    /// How long an agent that is asked to end may go on serving: the pod's termination grace period as well.
+    pub grace: Duration,
+}
+
+/// Where the mount pods of an engine belong.
+#[derive(Debug, Clone)]
+pub(super) struct Home {
+    pub(super) namespace: String,
+    pub(super) node: String,
+    pub(super) node_uid: String,
+    pub(super) owner: String,
+    pub(super) driver: String,
+}
+
+impl Home {
+    /// The labels of all its pods.
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (OWNER_LABEL.to_owned(), self.owner.clone()),
+            (NODE_LABEL.to_owned(), label_form(&self.node)),
+            (DRIVER_LABEL.to_owned(), self.driver.clone()),
+        ])
+    }
+
+    /// Selects its pods. By labels alone: a field selector on `spec.nodeName` would not show a pod that the scheduler
+    /// has not placed, and one that it can't place must be seen.
+    pub(super) fn selector(&self) -> String {
+        let terms: Vec<_> =
+            self.labels().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        terms.join(",")
+    }
+}
+
+/// The name of a node as the value of a label: itself, or for the few that are too long, its beginning and a hash.
+fn label_form(node: &str) -> String {
+    if node.len() <= LABEL_MAX {
+        return node.to_owned();
+    }
+    let hash = HEXLOWER.encode(&Sha256::digest(node));
+    let start: String = node.chars().take(LABEL_MAX - LABEL_HASH_DIGITS - 1).collect();
+    format!("{start}-{}", &hash[..LABEL_HASH_DIGITS])
+}
+
+/// The full manifest of the pod that the engine's record asks for.
+///
+/// # Errors
+/// When the record is none of a mount pod.
+pub(super) fn manifest(record: Pod, template: &PodTemplate, home: &Home) -> Result<Pod, NotAMountPod> {
+    let client = served_volume(&record)?.spec.client;
+    let name = pod_name(&record, home)?;
+    let Pod { mut metadata, spec, .. } = record;
+    metadata.name = Some(name);
+    metadata.namespace = Some(home.namespace.clone());
+    metadata.labels.get_or_insert_default().extend(home.labels());
+    metadata.annotations.get_or_insert_default().insert(SAFE_TO_EVICT.to_owned(), "true".to_owned());
+    // A controller, so that `kubectl drain` takes the pod for managed; an owner, so that the garbage collector cleans
+    // up after a node that is gone. No blockOwnerDeletion: that would need the right to change nodes' finalizers.
+    metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        name: home.node.clone(),
+        uid: home.node_uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }]);
+    let asked = spec.and_then(|spec| spec.containers.into_iter().next()).unwrap_or_default();
+    Ok(Pod { metadata, spec: Some(pod_spec(client, asked, template, home)), status: None })
+}
+
+/// The same session may be served on several nodes, and by several engines of one node: the name tells them apart.
+fn pod_name(record: &Pod, home: &Home) -> Result<String, NotAMountPod> {
+    let session = session_of(record)?;
+    let generation = record.metadata.annotations.as_ref().and_then(|all| all.get(GENERATION));
+    let generation = generation.ok_or(NotAMountPod::Missing("generation"))?;
+    let mut hash = Sha256::new();
+    for part in [&home.driver, &home.owner, &home.node, session.as_str()] {
+        hash.update(part);
+        hash.update(b"\0");
+    }
+    let digits = BASE32_NOPAD.encode(&hash.finalize()[..NAME_HASH_BYTES]).to_lowercase();
+    Ok(format!("mount-{digits}-{generation}"))
+}
+
+fn pod_spec(client: ClientKind, asked: Container, template: &PodTemplate, home: &Home) -> PodSpec {
+    let secrets = template.image_pull_secrets.iter();
+    PodSpec {
+        affinity: Some(on_node(&home.node)),
+        automount_service_account_token: Some(false),
+        containers: vec![container(client, asked, template)],
+        enable_service_links: Some(false),
+        image_pull_secrets: Some(secrets.map(|name| LocalObjectReference { name: name.clone() }).collect()),
+        priority_class_name: Some(template.priority_class.clone()).filter(|class| !class.is_empty()),
+        // A pod that ended is replaced by one of the next generation, behind the same session.
+        restart_policy: Some("Never".to_owned()),
+        security_context: Some(PodSecurityContext {
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..Default::default()
+            }),
+            ..user_of(client)
+        }),
+        termination_grace_period_seconds: Some(seconds(template.grace)),
+        // It goes where its workload is, whatever taints that node has or gets.
+        tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Default::default() }]),
+        volumes: Some(vec![Volume {
+            name: AGENT_VOLUME.to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: Some("Memory".to_owned()),
+                size_limit: Some(Quantity(AGENT_DIR_SIZE.to_owned())),
+            }),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    }
+}
+
+/// Through the scheduler, not by `spec.nodeName`: a node without room is then found out before the kubelet rejects it,
+/// and a pod of higher priority takes the place of others.
+fn on_node(node: &str) -> Affinity {
+    let by_name = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![node.to_owned()]),
+    };
+    let term = NodeSelectorTerm { match_fields: Some(vec![by_name]), ..Default::default() };
+    let required = NodeSelector { node_selector_terms: vec![term] };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(required),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn container(client: ClientKind, asked: Container, template: &PodTemplate) -> Container {
+    let socket = PathBuf::from(AGENT_DIR).join(AGENT_SOCKET);
+    let mut args = vec!["--socket".to_owned(), socket.display().to_string()];
+    args.extend(["--grace".to_owned(), seconds(template.grace).to_string()]);
+    args.extend(template.agent_arguments.iter().cloned());
+    Container {
+        name: asked.name,
+        image: Some(template.image.clone()),
+        image_pull_policy: template.image_pull_policy.clone(),
+        args: Some(args),
+        resources: Some(resources(asked.resources.unwrap_or_default())),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: added_to(client) }),
+            ..Default::default()
+        }),
+        volume_mounts: Some(vec![VolumeMount {
+            name: AGENT_VOLUME.to_owned(),
+            mount_path: AGENT_DIR.to_owned(),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    }
+}
+
+/// The requests are the limits where there are some: what a client may use, it will use in time.
+fn resources(asked: ResourceRequirements) -> ResourceRequirements {
+    let limits = asked.limits.unwrap_or_default();
+    let defaults = [("cpu", CPU_REQUEST), ("memory", MEMORY_REQUEST)];
+    let requests = defaults.map(|(name, default)| {
+        (name.to_owned(), limits.get(name).cloned().unwrap_or_else(|| Quantity(default.to_owned())))
+    });
+    ResourceRequirements {
+        requests: Some(requests.into()),
+        limits: Some(limits).filter(|limits| !limits.is_empty()),
+        claims: None,
+    }
+}
+
+fn user_of(client: ClientKind) -> PodSecurityContext {
+    match client {
+        ClientKind::Hostdir => {
+            PodSecurityContext { run_as_user: Some(0), run_as_group: Some(0), ..Default::default() }
+        }
+        #[allow(unreachable_patterns, reason = "hostdir is the one exception, also beside clients to come")]
+        _ => PodSecurityContext {
+            run_as_user: Some(NOBODY),
+            run_as_group: Some(NOBODY),
+            run_as_non_root: Some(true),
+            ..Default::default()
+        },
+    }
+}
+
+fn added_to(client: ClientKind) -> Option<Vec<String>> {
+    match client {
+        ClientKind::Hostdir => Some(HOSTDIR_CAPABILITIES.map(str::to_owned).to_vec()),
+        #[allow(unreachable_patterns, reason = "hostdir is the one exception, also beside clients to come")]
+        _ => None,
+    }
+}
+
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;
