@@ -72,7 +72,19 @@ fn succeeds(scenario: &Scenario, world: &World) -> bool {
         Err(_) => {
             println!("{} ... FAILED ({seconds:.1} s)", scenario.name);
             observe::explain(world);
+            settle(world);
             false
         }
+    }
+}
+
+/// What a failed scenario left must not fail the next one as well; its namespace is being deleted.
+fn settle(world: &World) {
+    let settled = catch_unwind(AssertUnwindSafe(|| {
+        observe::no_publish_left(world);
+        observe::no_volume_left(world);
+    }));
+    if settled.is_err() {
+        println!("    what it left does not go; the next scenarios may fail for that");
     }
 }

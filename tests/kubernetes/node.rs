@@ -21,6 +21,11 @@ impl std::fmt::Display for Process {
 }
 
 impl Process {
+    /// An agent or a client, whose command lines begin with their names.
+    pub fn is_of_a_mount_pod(&self) -> bool {
+        ["/usr/bin/mount-agent", "mount-hostdir"].iter().any(|name| self.command.starts_with(name))
+    }
+
     /// A file of its directory in /proc; empty when it has ended.
     pub fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.pid)).unwrap_or_default()
@@ -52,11 +57,7 @@ pub fn processes(words: &str) -> Vec<Process> {
 
 /// The programs of mount pods.
 pub fn clients() -> Vec<Process> {
-    let mut found = processes("/usr/bin/mount-agent");
-    found.extend(
-        processes("/usr/bin/mount-hostdir").into_iter().filter(|one| !one.command.contains("mount-agent")),
-    );
-    found
+    processes("mount-").into_iter().filter(Process::is_of_a_mount_pod).collect()
 }
 
 /// Processes in the control groups of a pod.
