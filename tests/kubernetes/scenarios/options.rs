@@ -56,7 +56,7 @@ pub fn resources(world: &World) -> Figures {
     let mount_pod = observe::mount_pod_of(world, &space.pod("user").unwrap());
     let resources = mount_pod.0["spec"]["containers"][0]["resources"].clone();
     assert_eq!(resources["limits"]["cpu"], "500m", "resources of the mount pod: {resources}");
-    assert_eq!(resources["limits"]["memory"], "128Mi", "resources of the mount pod: {resources}");
+    assert_eq!(resources["limits"]["memory"], "134217728", "resources of the mount pod: {resources}");
     finish(&space, &["user"], &volume);
     vec![format!("{resources}")]
 }
