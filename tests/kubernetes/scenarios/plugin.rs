@@ -12,8 +12,9 @@ use crate::writer::Writer;
 
 /// How often it dies in one run.
 const DEATHS: u32 = 20;
-/// Of so many deaths one is the deletion of its pod.
-const DELETIONS_ONE_IN: u32 = 5;
+/// Of so many deaths one is the deletion of its pod. The kubelet starts a container at once only after its first crash,
+/// then it waits 10, 20, 40 s: with every second death a new pod, it never waits.
+const DELETIONS_ONE_IN: u32 = 2;
 /// The longest random time before a death: the publishes that are in flight last about as long.
 const BEFORE_DEATH_MS_MAX: u64 = 1_500;
 
