@@ -9,10 +9,10 @@ use clap::{Parser, Subcommand};
 
 use super::demo::writer::WriterOptions;
 use super::demo::{self, DemoOptions};
-use super::{asynchronous, controller, standalone};
+use super::{asynchronous, controller, node, standalone};
 use crate::agent::{self, AgentOptions, ClientPrograms};
 use crate::config::flags::StandaloneOptions;
-use crate::config::kubernetes::ControllerOptions;
+use crate::config::kubernetes::{ControllerOptions, NodeOptions};
 use crate::hostdir::{self, ServeOptions};
 use crate::mounts::helper::{HelperJob, run_helper};
 use crate::runtime::process::launch::{self, LaunchOptions};
@@ -32,6 +32,8 @@ pub struct CommandLine {
 enum Program {
     /// Serve CSI on this machine without Kubernetes; mount pods are local processes.
     Standalone(StandaloneOptions),
+    /// Serve this node's volumes on Kubernetes; mount pods are pods.
+    Node(NodeOptions),
     /// Provide volumes and snapshots for a Kubernetes cluster, beside the CSI sidecars.
     Controller(ControllerOptions),
     /// Show the main job, step by step, with real mounts on this machine; everything is taken down at the end.
@@ -61,6 +63,7 @@ pub fn run() -> ExitCode {
     telemetry::start(log);
     match program {
         Program::Standalone(options) => asynchronous(standalone::run(options)),
+        Program::Node(options) => asynchronous(node::run(options)),
         Program::Controller(options) => asynchronous(controller::run(options)),
         Program::Demo(options) => asynchronous(demo::run(options)),
         // The rest starts no thread before it has forked or changed its credentials.

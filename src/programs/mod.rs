@@ -9,6 +9,7 @@ mod controller;
 pub mod demo;
 mod health;
 pub mod leftovers;
+mod node;
 pub mod processes;
 mod serving;
 mod standalone;
