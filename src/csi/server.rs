@@ -25,7 +25,7 @@ use super::node::NodeDesk;
 use super::socket::{Socket, SocketError};
 use crate::config::flags::Endpoint;
 use crate::mountpod::service::MountService;
-use crate::provision::{Catalog, Provisioner};
+use crate::provision::{InlineVolumes, Provisioner};
 
 /// Connections at a time. A node has one kubelet and some sidecars; more wait until one ends.
 const CONNECTIONS_MAX: usize = 64;
@@ -55,7 +55,7 @@ pub enum ServeError {
 }
 
 /// What is served.
-pub struct Desks<H: Health, P: Provisioner, C: Catalog, M: MountService> {
+pub struct Desks<H: Health, P: Provisioner, C: InlineVolumes, M: MountService> {
     /// Who we are.
     pub identity: IdentityDesk<H>,
     /// Volumes and snapshots.
@@ -71,7 +71,7 @@ pub struct Desks<H: Health, P: Provisioner, C: Catalog, M: MountService> {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve<H: Health, P: Provisioner, C: Catalog, M: MountService>(
+pub async fn serve<H: Health, P: Provisioner, C: InlineVolumes, M: MountService>(
     endpoint: &Endpoint,
     desks: Desks<H, P, C, M>,
     stop: CancellationToken,
