@@ -69,8 +69,11 @@ fn an_inline_volume_is_in_no_list_and_its_deletion_spares_others() {
     let kept = world.create(&wanted("main", "kept")).unwrap().id;
     let all = Window { after: None, entries_max: None };
     let listed = list::volumes(world.roots(), &all).unwrap();
-    assert_eq!(listed.items.into_iter().map(|volume| volume.id).collect::<Vec<_>>(), [kept.clone()]);
-    assert_eq!(volumes::inline(world.roots(), "csi-a").unwrap(), [id.clone()]);
+    assert_eq!(
+        listed.items.into_iter().map(|volume| volume.id).collect::<Vec<_>>(),
+        std::slice::from_ref(&kept)
+    );
+    assert_eq!(volumes::inline(world.roots(), "csi-a").unwrap(), std::slice::from_ref(&id));
     assert!(volumes::inline(world.roots(), "kept").unwrap().is_empty());
     for id in [&id, &id, &kept] {
         volumes::delete_inline(world.roots(), id, &Stop::default()).unwrap();
