@@ -1,0 +1,78 @@
+//! Does the driver do its job on a real Kubernetes?
+//!
+//! Runs inside a node of the test cluster, where `tests/kubernetes/run` has installed the driver from its own chart.
+//! Scenarios run one after the other, because each ends by looking for what is left of it on the node.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::let_underscore_must_use,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may panic, wait, print figures and start processes"
+)]
+
+mod api;
+mod audit;
+mod node;
+mod objects;
+mod observe;
+mod scenarios;
+mod wait;
+mod world;
+mod writer;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use world::World;
+
+/// What a scenario measured, as words for a person.
+pub type Figures = Vec<String>;
+
+/// A promise, and how it is tried.
+pub struct Scenario {
+    pub name: &'static str,
+    pub run: fn(&World) -> Figures,
+}
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let chosen: Vec<&Scenario> = scenarios::ALL
+        .iter()
+        .filter(|scenario| {
+            wanted.is_empty() || wanted.iter().any(|part| scenario.name.contains(part.as_str()))
+        })
+        .collect();
+    if chosen.is_empty() {
+        eprintln!("there is no scenario with {wanted:?} in its name; there are:");
+        scenarios::ALL.iter().for_each(|scenario| eprintln!("  {}", scenario.name));
+        return ExitCode::from(2);
+    }
+    let world = World::enter();
+    let failed = chosen.iter().filter(|scenario| !succeeds(scenario, &world)).count();
+    println!("{} passed, {failed} failed", chosen.len() - failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn succeeds(scenario: &Scenario, world: &World) -> bool {
+    println!("{} ...", scenario.name);
+    let begun = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(world)));
+    let seconds = begun.elapsed().as_secs_f64();
+    match outcome {
+        Ok(figures) => {
+            println!("{} ... ok ({seconds:.1} s)", scenario.name);
+            figures.iter().for_each(|figure| println!("    {figure}"));
+            true
+        }
+        Err(_) => {
+            println!("{} ... FAILED ({seconds:.1} s)", scenario.name);
+            observe::explain(world);
+            false
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A mount pod goes while it is used.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::Figures;
+use crate::node;
+use crate::objects::{self, IDLE};
+use crate::observe::{self, MountPod};
+use crate::wait::{GONE, POD, eventually, so};
+use crate::world::{Space, World};
+use crate::writer::Writer;
+
+/// Rounds of the writer before and after.
+const ROUNDS: u64 = 50;
+
+/// Deleted as `kubectl delete pod` and `kubectl drain` do.
+pub fn deleted(world: &World) -> Figures {
+    replaced(world, "deleted", |pod| world.api.delete(&pod.path()))
+}
+
+/// Deleted as `kubectl delete --force` does: the object is gone while its container lives on.
+pub fn deleted_by_force(world: &World) -> Figures {
+    replaced(world, "forced", |pod| world.api.delete_by_force(&pod.path()))
+}
+
+fn replaced(world: &World, name: &str, take_away: impl Fn(&MountPod)) -> Figures {
+    let space = world.space(name);
+    let (volume, writer) = served(&space);
+    space.start(&objects::pod("idle", "claim", IDLE));
+    space.ready("idle");
+    let workload = space.pod("writer").unwrap();
+    let before = observe::mount_pod_of(world, &workload);
+    assert_eq!(before.refs().len(), 2, "refs before: {:?}", before.refs());
+    writer.rounds_after(0, ROUNDS);
+
+    take_away(&before);
+    let after = new_generation(world, &workload, &before);
+    let progress = writer.rounds_after(writer.progress().rounds, ROUNDS);
+    assert_eq!(after.refs(), before.refs(), "refs of the new generation {}", after.name());
+    eventually(GONE, "the old mount pod and its processes to be gone", || {
+        let left = node::processes_of_pod(before.uid());
+        so(world.api.get(&before.path()).is_none_or(|pod| pod["metadata"]["uid"] != before.uid()), || {
+            "it is still in the API".to_owned()
+        })?;
+        so(left.is_empty(), || format!("{left:?}"))
+    });
+    let progress = writer.rounds_after(progress.rounds, ROUNDS);
+    writer.must_be_well();
+
+    let figures = vec![format!("{} -> {}: {progress}", before.name(), after.name())];
+    finish(&space, &volume, &["writer", "idle"]);
+    figures
+}
+
+/// The client alone dies; its agent starts another one behind the same mount, in the same pod.
+pub fn client_killed(world: &World) -> Figures {
+    let space = world.space("killed");
+    let (volume, writer) = served(&space);
+    let workload = space.pod("writer").unwrap();
+    let pod = observe::mount_pod_of(world, &workload);
+    for _ in 0..3 {
+        let running = node::processes_of_pod(pod.uid());
+        let client = running.iter().rfind(|one| one.command.contains("mount-hostdir serve"));
+        let client = client.unwrap_or_else(|| panic!("no client among {running:?}"));
+        kill(Pid::from_raw(client.pid), Signal::SIGKILL).expect("a client can be killed");
+        writer.rounds_after(writer.progress().rounds, ROUNDS);
+    }
+    let progress = writer.must_be_well();
+    assert_eq!(observe::mount_pod_of(world, &workload).uid(), pod.uid(), "the mount pod is still the same");
+    finish(&space, &volume, &["writer"]);
+    vec![format!("3 kills: {progress}")]
+}
+
+fn served<'a>(space: &'a Space<'a>) -> (String, Writer<'a>) {
+    space.claim("claim");
+    let volume = space.bound("claim");
+    (volume, Writer::start(space, "writer", "claim"))
+}
+
+fn new_generation(world: &World, workload: &Value, before: &MountPod) -> MountPod {
+    let uid = workload["metadata"]["uid"].as_str().unwrap_or_default();
+    eventually(POD, "a mount pod of a new generation with the workload's ref", || {
+        let mut pods = observe::mount_pods(world);
+        let seen: Vec<String> = pods.iter().map(|pod| format!("{} {:?}", pod.name(), pod.refs())).collect();
+        pods.retain(|pod| pod.uid() != before.uid() && !pod.is_ending());
+        let mut found = pods.into_iter().filter(|pod| pod.refs().values().any(|target| target.contains(uid)));
+        found.next().ok_or_else(|| format!("{seen:?}"))
+    })
+}
+
+fn finish(space: &Space<'_>, volume: &str, pods: &[&str]) {
+    pods.iter().for_each(|pod| space.end(pod));
+    observe::no_publish_left(space.world);
+    space.unclaim("claim", volume);
+    observe::no_volume_left(space.world);
+}
