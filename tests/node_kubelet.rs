@@ -59,7 +59,7 @@ async fn refs_of_swept_workloads_are_dropped_and_the_last_ends_the_mount_pod() {
 
     sweep(&node, "swept");
     until_counted(&driver, &[1]).await;
-    assert_eq!(driver.service.targets(&volume("v")), [alive.clone()]);
+    assert_eq!(driver.service.targets(&volume("v")), std::slice::from_ref(&alive));
     write(&alive.as_path().join("file"), "hello").await.unwrap();
 
     // Also what went while no driver was there to see it.

@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::core::params::Preconditions;
 use mountpod::agent::connect::connect;
 use mountpod::mountpod::facts::{PodName, PodPhase, PodUid};
+use mountpod::mountpod::pod::pod_id;
 use mountpod::runtime::process::{OpenError, ProcessOptions, ProcessRuntime, control_groups_of};
 use mountpod::runtime::{MountPods, RunningPod, RuntimeError};
 use nix::sys::signal::{Signal, kill};

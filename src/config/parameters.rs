@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::capacity::ABSURD_BYTES;
 use super::field::{InvalidField, entry, plain_map, quoted};
 use super::quantity::{thousandths, whole};
 use crate::volume::{ClientKind, CpuMillis, FilesystemName, MemoryBytes, Resources};
@@ -47,7 +48,10 @@ const KUBELET_KEYS: &[&str] = &[
     "storage.kubernetes.io/csiProvisionerIdentity",
 ];
 
-/// kubelet's mark of an inline volume, which this driver does not serve yet.
+/// Size of an inline volume; other volumes have it from their claim.
+pub const SIZE: &str = "size";
+
+/// kubelet's mark of an inline volume.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 
 /// What was said about a volume, typed.
@@ -75,13 +79,11 @@ impl VolumeParameters {
     /// # Errors
     /// As [`VolumeParameters::of_volume`], and for an inline volume.
     pub fn of_context(field: &str, map: &HashMap<String, String>) -> Result<Self, InvalidField> {
-        // Service account tokens make this map larger than the general limit, so only its known part is bounded.
-        let mut plain: HashMap<String, String> = map.clone();
-        plain.retain(|key, _| !KUBELET_KEYS.contains(&key.as_str()));
+        let mut plain = without_kubelet_keys(map);
         match plain.remove(EPHEMERAL).as_deref() {
             None | Some("false") => {}
             Some(_) => {
-                let why = "must be absent or \"false\": inline volumes are not supported";
+                let why = "must be absent or \"false\"; \"true\" marks an inline volume when it is published";
                 return Err(InvalidField::new(entry(field, EPHEMERAL), why));
             }
         }
@@ -105,6 +107,43 @@ impl VolumeParameters {
         }
         Ok(parameters)
     }
+}
+
+/// What an inline volume's pod says of it, typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InlineParameters {
+    /// What any volume has.
+    pub volume: VolumeParameters,
+    /// Bytes, when they were named.
+    pub size_bytes: Option<u64>,
+}
+
+impl InlineParameters {
+    /// Reads the `volume_context` of an inline volume; `field` is its name in errors.
+    ///
+    /// # Errors
+    /// As [`VolumeParameters::of_volume`].
+    pub fn of_context(field: &str, map: &HashMap<String, String>) -> Result<Self, InvalidField> {
+        let mut plain = without_kubelet_keys(map);
+        plain.remove(EPHEMERAL);
+        let mut plain = plain_map(field, &plain)?;
+        let size = plain.remove(SIZE).map(size).transpose();
+        let size_bytes = size.map_err(|why| InvalidField::new(entry(field, SIZE), why))?;
+        Ok(Self { volume: VolumeParameters::read(field, &plain, &[])?, size_bytes })
+    }
+}
+
+/// Does a `volume_context` say that the volume is an inline one?
+#[must_use]
+pub fn is_inline(map: &HashMap<String, String>) -> bool {
+    map.get(EPHEMERAL).is_some_and(|value| value == "true")
+}
+
+/// Service account tokens make the map larger than the general limit, so only its known part is bounded.
+fn without_kubelet_keys(map: &HashMap<String, String>) -> HashMap<String, String> {
+    let mut plain = map.clone();
+    plain.retain(|key, _| !KUBELET_KEYS.contains(&key.as_str()));
+    plain
 }
 
 /// Reads mutable parameters: `cpuLimit` and `memoryLimit`; `field` is their name in errors.
@@ -165,6 +204,11 @@ fn cpu(value: &str) -> Result<CpuMillis, String> {
 fn memory(value: &str) -> Result<MemoryBytes, String> {
     let bytes = whole(value).map_err(|why| format!("is {}, {why}", quoted(value)))?;
     within(value, bytes, MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX, "64Mi", "64Ti").map(MemoryBytes)
+}
+
+fn size(value: &str) -> Result<u64, String> {
+    let bytes = whole(value).map_err(|why| format!("is {}, {why}", quoted(value)))?;
+    within(value, bytes, 1..=u128::from(ABSURD_BYTES), "1", "1Ei")
 }
 
 fn within(
@@ -252,6 +296,26 @@ mod tests {
         let inline = map(&[("csi.storage.k8s.io/ephemeral", "true")]);
         let error = VolumeParameters::of_context("volume_context", &inline).unwrap_err();
         assert_eq!(error.field, "volume_context[\"csi.storage.k8s.io/ephemeral\"]");
+    }
+
+    #[test]
+    fn an_inline_volume_has_a_size_and_what_any_volume_has() {
+        let inline = ("csi.storage.k8s.io/ephemeral", "true");
+        let said =
+            map(&[inline, ("csi.storage.k8s.io/pod.uid", "u"), ("size", "2Gi"), ("memoryLimit", "1Gi")]);
+        assert!(is_inline(&said));
+        let parameters = InlineParameters::of_context("volume_context", &said).unwrap();
+        assert_eq!(parameters.size_bytes, Some(2 << 30));
+        assert_eq!(parameters.volume.resources.memory_limit, Some(MemoryBytes(1 << 30)));
+        assert_eq!(InlineParameters::of_context("c", &map(&[inline])).unwrap(), InlineParameters::default());
+        for (key, value) in
+            [("size", "0"), ("size", "much"), ("size", "2Ei"), ("root", "/srv"), ("path", "/")]
+        {
+            let error = InlineParameters::of_context("volume_context", &map(&[inline, (key, value)]));
+            assert_eq!(error.unwrap_err().field, format!("volume_context[{key:?}]"), "{value}");
+        }
+        let sized = VolumeParameters::of_context("volume_context", &map(&[("size", "1Gi")])).unwrap_err();
+        assert_eq!(sized.field, "volume_context[\"size\"]");
     }
 
     #[test]

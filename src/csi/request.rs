@@ -28,6 +28,24 @@ pub(super) fn volume_id(field: &'static str, text: &str) -> Result<Option<Volume
     id(field, text)
 }
 
+/// The name of an inline volume, as the kubelet makes it: `csi-` and a SHA-256 in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InlineName(String);
+
+impl InlineName {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A `volume_id` that is the name of an inline volume; `None` for any other.
+pub(super) fn inline_name(field: &'static str, text: &str) -> Result<Option<InlineName>, InvalidField> {
+    let text = required_text(field, text)?;
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let sum = text.strip_prefix("csi-").filter(|sum| sum.len() == 64 && sum.bytes().all(is_digit));
+    Ok(sum.map(|_| InlineName(text.to_owned())))
+}
+
 /// A `snapshot_id`.
 pub(super) fn snapshot_id(field: &'static str, text: &str) -> Result<Option<SnapshotId>, InvalidField> {
     id(field, text)
@@ -151,6 +169,19 @@ mod tests {
         for malformed in ["", "main#../other", "main#a/b", "a\0", &"x".repeat(129), ".."] {
             assert_eq!(volume_id("volume_id", malformed).unwrap_err().field, "volume_id", "{malformed:?}");
         }
+    }
+
+    #[test]
+    fn the_name_of_an_inline_volume_becomes_an_id_that_keeps_it() {
+        let text = format!("csi-{}", "0a".repeat(32));
+        let name = inline_name("volume_id", &text).unwrap().unwrap();
+        let id = VolumeId::for_csi_name("main".parse().unwrap(), name.as_str());
+        assert_eq!(id.to_string(), format!("main#{text}"));
+        let others = [format!("main#{text}"), text.replace('a', "A"), format!("{text}0"), "csi-".to_owned()];
+        for other in others {
+            assert_eq!(inline_name("volume_id", &other).unwrap(), None, "{other}");
+        }
+        assert_eq!(inline_name("volume_id", "").unwrap_err().field, "volume_id");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::node::NodeDesk;
 use super::socket::{Socket, SocketError};
 use crate::config::flags::Endpoint;
 use crate::mountpod::service::{MountService, PublishedTargets};
-use crate::provision::{Catalog, Provisioner};
+use crate::provision::{InlineVolumes, Provisioner};
 
 /// Connections at a time. A node has one kubelet and some sidecars; more wait until one ends.
 const CONNECTIONS_MAX: usize = 64;
@@ -79,7 +79,7 @@ impl Desks {
 
     /// Also mounts on this node.
     #[must_use]
-    pub fn and_node<C: Catalog, M: MountService>(self, desk: NodeDesk<C, M>) -> Self {
+    pub fn and_node<C: InlineVolumes, M: MountService>(self, desk: NodeDesk<C, M>) -> Self {
         let node = NodeServer::new(desk).max_decoding_message_size(REQUEST_BYTES_MAX);
         Self { routes: self.routes.add_service(node), ..self }
     }

@@ -51,6 +51,17 @@ pub enum Source {
     Volume(VolumeId),
 }
 
+/// How long does a volume live?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifetime {
+    /// Until it is deleted.
+    #[default]
+    Persistent,
+    /// As long as one pod: an inline volume, which no list shows and which goes when it is unpublished.
+    Pod,
+}
+
 /// What is wanted of a new volume.
 #[derive(Debug, Clone)]
 pub struct NewVolume {
@@ -64,6 +75,8 @@ pub struct NewVolume {
     pub source: Option<Source>,
     /// Limits of its mount pod.
     pub resources: Resources,
+    /// How long it lives.
+    pub lifetime: Lifetime,
 }
 
 /// A snapshot that is complete.
@@ -129,6 +142,9 @@ pub enum DataCondition {
 
 /// Knows volumes by their ids.
 pub trait Catalog: Send + Sync + 'static {
+    /// The filesystem of this name; without a name, the default one.
+    fn filesystem(&self, name: Option<&FilesystemName>) -> Option<Filesystem>;
+
     /// The volume with this id.
     ///
     /// # Errors
@@ -139,13 +155,37 @@ pub trait Catalog: Send + Sync + 'static {
     fn unreachable(&self) -> impl Future<Output = Vec<(FilesystemName, StoreError)>> + Send;
 }
 
+/// Makes and removes volumes that live as long as one pod. Every method may be called again for the same, and succeeds.
+///
+/// No two calls for the same name overlap: the desk sees to that.
+pub trait InlineVolumes: Catalog {
+    /// All filesystems, the default one first.
+    fn filesystem_names(&self) -> Vec<FilesystemName>;
+
+    /// Makes a volume whose lifetime is [`Lifetime::Pod`].
+    ///
+    /// # Errors
+    /// See [`CreateVolumeError`]. Nothing of a new volume is left after any of them, but what could not be removed.
+    fn create_inline(&self, new: NewVolume)
+    -> impl Future<Output = Result<Volume, CreateVolumeError>> + Send;
+
+    /// The volumes that were made for this name, also those that are only half made or half removed.
+    ///
+    /// # Errors
+    /// When a record can't be read.
+    fn inline_volumes(&self, name: &str) -> impl Future<Output = Result<Vec<VolumeId>, StoreError>> + Send;
+
+    /// Removes such a volume and its data; one that is not there, or lives longer than a pod, is left alone.
+    ///
+    /// # Errors
+    /// See [`DeleteError`].
+    fn delete_inline(&self, id: &VolumeId) -> impl Future<Output = Result<(), DeleteError>> + Send;
+}
+
 /// Makes, changes and removes volumes and snapshots. Every method may be called again for the same, and succeeds.
 ///
 /// No two calls for the same volume or snapshot overlap: the desks see to that.
 pub trait Provisioner: Catalog {
-    /// The filesystem of this name; without a name, the default one.
-    fn filesystem(&self, name: Option<&FilesystemName>) -> Option<Filesystem>;
-
     /// Makes a volume and fills it.
     ///
     /// # Errors

@@ -55,6 +55,11 @@ cluster() {
   tests/cluster/install && tests/cluster/build.sh && tests/cluster/smoke
 }
 
+# The driver on a real Kubernetes: its chart, its images, the CSI sidecars.
+kubernetes() {
+  tests/cluster/install && tests/cluster/build.sh && tests/kubernetes/run
+}
+
 dependencies() {
   command -v cargo-deny >/dev/null || cargo install --quiet --locked --version 0.20.2 cargo-deny || return 1
   cargo deny --all-features check bans licenses sources

@@ -14,7 +14,7 @@ use super::Desk;
 use crate::config::field::InvalidField;
 use crate::config::parameters::{self, VolumeParameters, overlaid};
 use crate::mountpod::service::PublishedTargets;
-use crate::provision::{Filesystem, FindError, NewVolume, Provisioner, Source, Volume};
+use crate::provision::{Filesystem, FindError, Lifetime, NewVolume, Provisioner, Source, Volume};
 use crate::volume::{ClientKind, FilesystemName, VolumeId};
 
 impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
@@ -45,7 +45,14 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         let _guard = self.edge.claim(claims)?;
         // CSI spec, `CreateVolumeRequest.mutable_parameters`: they take precedence.
         let resources = overlaid(said.resources, changed);
-        let new = NewVolume { csi_name, filesystem: filesystem.name.clone(), capacity, source, resources };
+        let new = NewVolume {
+            csi_name,
+            filesystem: filesystem.name.clone(),
+            capacity,
+            source,
+            resources,
+            lifetime: Lifetime::Persistent,
+        };
         let volume = self.provisioner.create_volume(new).await?;
         Ok(v1::CreateVolumeResponse { volume: Some(self.told(&volume)?) })
     }

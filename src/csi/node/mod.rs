@@ -1,5 +1,6 @@
 //! How does the driver answer for mounts on this node?
 
+mod inline;
 mod publish;
 mod stats;
 
@@ -14,7 +15,7 @@ use super::status::RpcError;
 use super::topology;
 use crate::config::flags::NodeId;
 use crate::mountpod::service::MountService;
-use crate::provision::Catalog;
+use crate::provision::InlineVolumes;
 use crate::volume::NodeKey;
 
 /// Answers the Node service.
@@ -39,7 +40,7 @@ struct Desk<C, M> {
     edge: Edge,
 }
 
-impl<C: Catalog, M: MountService> NodeDesk<C, M> {
+impl<C: InlineVolumes, M: MountService> NodeDesk<C, M> {
     /// A desk before the engine of this node.
     pub fn new(catalog: C, mounts: Arc<M>, node: NodeFacts, edge: Edge) -> Self {
         Self(Arc::new(Desk { catalog, mounts, node, edge }))
@@ -65,7 +66,7 @@ const CAPABILITIES: &[rpc::Type] = &[
 ];
 
 #[tonic::async_trait]
-impl<C: Catalog, M: MountService> v1::node_server::Node for NodeDesk<C, M> {
+impl<C: InlineVolumes, M: MountService> v1::node_server::Node for NodeDesk<C, M> {
     async fn node_stage_volume(
         &self,
         _request: Request<v1::NodeStageVolumeRequest>,

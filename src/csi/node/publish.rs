@@ -9,16 +9,30 @@ use super::super::status::RpcError;
 use super::super::{capability, request as check};
 use super::Desk;
 use crate::config::field::InvalidField;
-use crate::config::parameters::{VolumeParameters, overlaid};
-use crate::mountpod::service::{MountService, PublishRequest};
-use crate::provision::Catalog;
-use crate::volume::{Access, ClientKind, CredentialsDigest, Exclusivity, MountSpec, VolumeId, Writability};
+use crate::config::parameters::{VolumeParameters, is_inline, overlaid};
+use crate::mountpod::service::{MountError, MountService, PublishRequest};
+use crate::provision::InlineVolumes;
+use crate::volume::{
+    Access, ClientKind, CredentialsDigest, Exclusivity, MountSpec, Resources, Secrets, TargetPath, VolumeId,
+    Writability,
+};
 
-impl<C: Catalog, M: MountService> Desk<C, M> {
+/// How a volume is to be mounted.
+pub(super) struct Wanted {
+    pub(super) target: TargetPath,
+    pub(super) access: Access,
+    pub(super) client: Option<ClientKind>,
+    pub(super) secrets: Secrets,
+}
+
+impl<C: InlineVolumes, M: MountService> Desk<C, M> {
     pub(super) async fn publish(
         self: Arc<Self>,
         request: v1::NodePublishVolumeRequest,
     ) -> Result<v1::NodePublishVolumeResponse, RpcError> {
+        if is_inline(&request.volume_context) {
+            return self.publish_inline(request).await;
+        }
         let id = check::volume_id("volume_id", &request.volume_id)?;
         let target = check::target("target_path", &request.target_path)?;
         let access = access(request.volume_capability.as_ref(), request.readonly)?;
@@ -42,25 +56,40 @@ impl<C: Catalog, M: MountService> Desk<C, M> {
             },
         ])?;
         let volume = self.catalog.volume(&id).await?;
+        // The record is newer than the context, which was written once, when the volume was made.
+        let resources = overlaid(context.resources, volume.resources);
+        let wanted = Wanted { target, access, client: context.client, secrets };
+        self.mount(wanted, id, resources).await?;
+        Ok(v1::NodePublishVolumeResponse {})
+    }
+
+    pub(super) async fn mount(
+        &self,
+        wanted: Wanted,
+        volume: VolumeId,
+        resources: Resources,
+    ) -> Result<(), MountError> {
+        let Wanted { target, access, client, secrets } = wanted;
         let spec = MountSpec {
-            client: context.client.unwrap_or(ClientKind::Hostdir),
-            filesystem: id.filesystem().clone(),
-            subdirectory: id.name().to_owned(),
+            client: client.unwrap_or(ClientKind::Hostdir),
+            filesystem: volume.filesystem().clone(),
+            subdirectory: volume.name().to_owned(),
             options: BTreeMap::new(),
             credentials: CredentialsDigest::of(&secrets, &self.node.key),
         };
-        // The record is newer than the context, which was written once, when the volume was made.
-        let resources = overlaid(context.resources, volume.resources);
-        self.mounts.publish(PublishRequest { volume: id, target, spec, access, resources, secrets }).await?;
-        Ok(v1::NodePublishVolumeResponse {})
+        self.mounts.publish(PublishRequest { volume, target, spec, access, resources, secrets }).await
     }
 
     pub(super) async fn unpublish(
         self: Arc<Self>,
         request: v1::NodeUnpublishVolumeRequest,
     ) -> Result<v1::NodeUnpublishVolumeResponse, RpcError> {
+        let inline = check::inline_name("volume_id", &request.volume_id)?;
         let id = check::volume_id("volume_id", &request.volume_id)?;
         let target = check::target("target_path", &request.target_path)?;
+        if let Some(name) = inline {
+            return self.unpublish_inline(name, target).await;
+        }
         let id: VolumeId = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
         // The volume itself may be gone, and its root may be served no more: the mount must go all the same.
         let _guard = self.edge.claim(vec![
@@ -72,7 +101,10 @@ impl<C: Catalog, M: MountService> Desk<C, M> {
     }
 }
 
-fn access(capability: Option<&v1::VolumeCapability>, readonly: bool) -> Result<Access, InvalidField> {
+pub(super) fn access(
+    capability: Option<&v1::VolumeCapability>,
+    readonly: bool,
+) -> Result<Access, InvalidField> {
     let capability = capability.ok_or_else(|| InvalidField::new("volume_capability", "is missing"))?;
     let access = capability::access("volume_capability", capability)?;
     Ok(if readonly { Access { writability: Writability::ReadOnly, ..access } } else { access })

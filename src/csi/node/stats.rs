@@ -12,16 +12,16 @@ use super::Desk;
 use crate::config::capacity::UnsupportedRange;
 use crate::config::field::InvalidField;
 use crate::mountpod::service::{MountError, MountService, VolumeStats};
-use crate::provision::Catalog;
+use crate::provision::InlineVolumes;
 use crate::volume::{TargetPath, VolumeId};
 
-impl<C: Catalog, M: MountService> Desk<C, M> {
+impl<C: InlineVolumes, M: MountService> Desk<C, M> {
     pub(super) async fn volume_stats(
         self: Arc<Self>,
         request: v1::NodeGetVolumeStatsRequest,
     ) -> Result<v1::NodeGetVolumeStatsResponse, RpcError> {
-        let id = check::volume_id("volume_id", &request.volume_id)?;
         let path = check::published_path("volume_path", &request.volume_path)?;
+        let id = self.named("volume_id", &request.volume_id, path.as_ref())?;
         check::unused_path("staging_target_path", &request.staging_target_path)?;
         let (id, path) = self.published(id, &request.volume_id, path, "volume_path", &request.volume_path)?;
         let stats = self.mounts.stats(&id, &path).await?;
@@ -35,11 +35,11 @@ impl<C: Catalog, M: MountService> Desk<C, M> {
         self: Arc<Self>,
         request: v1::NodeGetVolumeHealthRequest,
     ) -> Result<v1::NodeGetVolumeHealthResponse, RpcError> {
-        let id = check::volume_id("volume_id", &request.volume_id)?;
         let path = match request.volume_publish_path.as_str() {
             "" => None,
             path => Some(check::published_path("volume_publish_path", path)?),
         };
+        let id = self.named("volume_id", &request.volume_id, path.as_ref().and_then(Option::as_ref))?;
         check::unused_path("staging_target_path", &request.staging_target_path)?;
         let id = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
         let targets = match path {
@@ -60,7 +60,9 @@ impl<C: Catalog, M: MountService> Desk<C, M> {
                 Err(error) => troubles.push(Trouble::not_answering(RpcError::from(error).chain())),
             }
         }
-        Ok(v1::NodeGetVolumeHealthResponse { volume_health: Some(volume_health(id.to_string(), troubles)) })
+        Ok(v1::NodeGetVolumeHealthResponse {
+            volume_health: Some(volume_health(request.volume_id, troubles)),
+        })
     }
 
     pub(super) async fn storage_health(
@@ -92,8 +94,8 @@ impl<C: Catalog, M: MountService> Desk<C, M> {
         self: Arc<Self>,
         request: v1::NodeExpandVolumeRequest,
     ) -> Result<v1::NodeExpandVolumeResponse, RpcError> {
-        let id = check::volume_id("volume_id", &request.volume_id)?;
         let path = check::published_path("volume_path", &request.volume_path)?;
+        let id = self.named("volume_id", &request.volume_id, path.as_ref())?;
         let range = check::capacity(request.capacity_range.as_ref())?;
         check::unused_path("staging_target_path", &request.staging_target_path)?;
         if let Some(capability) = &request.volume_capability {

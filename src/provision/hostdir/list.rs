@@ -1,6 +1,7 @@
 //! Which volumes and snapshots are there, page by page?
 
-use super::super::{Page, Snapshot, StoreError, Volume, Window};
+use super::super::{Lifetime, Page, Snapshot, StoreError, Volume, Window};
+use super::record::VolumeRecord;
 use super::root::OpenRoot;
 use super::{Roots, record, snapshots, volumes};
 use crate::volume::{FilesystemName, InvalidId, SnapshotId, VolumeId};
@@ -12,7 +13,8 @@ pub(super) fn volumes(
 ) -> Result<Page<Volume, VolumeId>, StoreError> {
     let ids = ids(roots, |root| record::names(&root.volumes), VolumeId::new)?;
     page(roots, ids, window, VolumeId::filesystem, |root, id| {
-        Ok(volumes::ready_record(root, id)?.map(|record| volumes::volume(id, record)))
+        let listed = |record: &VolumeRecord| record.lifetime == Lifetime::Persistent;
+        Ok(volumes::ready_record(root, id)?.filter(listed).map(|record| volumes::volume(id, record)))
     })
 }
 

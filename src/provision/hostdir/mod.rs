@@ -34,7 +34,8 @@ pub use root::RootError;
 use self::root::{OpenRoot, open_root};
 use super::{
     Catalog, ChangeError, CreateSnapshotError, CreateVolumeError, DataCondition, DeleteError, Filesystem,
-    FindError, NewSnapshot, NewVolume, Page, Provisioner, Room, Snapshot, StoreError, Volume, Window,
+    FindError, InlineVolumes, NewSnapshot, NewVolume, Page, Provisioner, Room, Snapshot, StoreError, Volume,
+    Window,
 };
 use crate::config::capacity::CapacityRange;
 use crate::config::flags::HostdirRoot;
@@ -113,6 +114,14 @@ impl Roots {
         self.0.iter().find(|root| root.name() == name)
     }
 
+    fn filesystem(&self, name: Option<&FilesystemName>) -> Option<Filesystem> {
+        let Root(root) = match name {
+            Some(name) => self.get(name),
+            None => self.0.first(),
+        }?;
+        Some(Filesystem { name: root.name.clone(), reach: root.reach })
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Root> {
         self.0.iter()
     }
@@ -180,6 +189,10 @@ impl Hostdir {
 }
 
 impl Catalog for Hostdir {
+    fn filesystem(&self, name: Option<&FilesystemName>) -> Option<Filesystem> {
+        self.roots.filesystem(name)
+    }
+
     async fn volume(&self, id: &VolumeId) -> Result<Volume, FindError> {
         let id = id.clone();
         self.run(&self.short, move |roots, _| volumes::find(roots, &id)).await
@@ -197,15 +210,27 @@ impl Catalog for Hostdir {
     }
 }
 
-impl Provisioner for Hostdir {
-    fn filesystem(&self, name: Option<&FilesystemName>) -> Option<Filesystem> {
-        let Root(root) = match name {
-            Some(name) => self.roots.get(name),
-            None => self.roots.0.first(),
-        }?;
-        Some(Filesystem { name: root.name.clone(), reach: root.reach })
+impl InlineVolumes for Hostdir {
+    fn filesystem_names(&self) -> Vec<FilesystemName> {
+        self.roots.iter().map(|root| root.name().clone()).collect()
     }
 
+    async fn create_inline(&self, new: NewVolume) -> Result<Volume, CreateVolumeError> {
+        self.run(&self.short, move |roots, stop| volumes::create(roots, &new, stop)).await
+    }
+
+    async fn inline_volumes(&self, name: &str) -> Result<Vec<VolumeId>, StoreError> {
+        let name = name.to_owned();
+        self.run(&self.short, move |roots, _| volumes::inline(roots, &name)).await
+    }
+
+    async fn delete_inline(&self, id: &VolumeId) -> Result<(), DeleteError> {
+        let id = id.clone();
+        self.run(&self.long, move |roots, stop| volumes::delete_inline(roots, &id, stop)).await
+    }
+}
+
+impl Provisioner for Hostdir {
     async fn create_volume(&self, new: NewVolume) -> Result<Volume, CreateVolumeError> {
         let lane = if new.source.is_some() { &self.long } else { &self.short };
         self.run(lane, move |roots, stop| volumes::create(roots, &new, stop)).await

@@ -12,7 +12,7 @@ use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::super::{Source, StoreError};
+use super::super::{Lifetime, Source, StoreError};
 use super::below::{each_entry, open};
 use crate::volume::{Resources, VolumeId};
 
@@ -38,6 +38,9 @@ pub(super) struct VolumeRecord {
     pub created_with: Resources,
     /// Limits now.
     pub resources: Resources,
+    /// How long the volume lives; records of the first drivers do not say it.
+    #[serde(default)]
+    pub lifetime: Lifetime,
     /// How far it is.
     pub state: VolumeState,
 }
@@ -69,8 +72,16 @@ impl VolumeRecord {
         source: Option<Source>,
         limits: Resources,
     ) -> Self {
-        let state = VolumeState::Creating;
-        Self { form: FORM, csi_name, capacity_bytes, source, created_with: limits, resources: limits, state }
+        Self {
+            form: FORM,
+            csi_name,
+            capacity_bytes,
+            source,
+            created_with: limits,
+            resources: limits,
+            lifetime: Lifetime::Persistent,
+            state: VolumeState::Creating,
+        }
     }
 }
 

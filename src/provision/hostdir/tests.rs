@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::super::{CreateVolumeError, NewVolume, Source};
+use super::super::{CreateVolumeError, Lifetime, NewVolume, Source};
 use super::*;
 use crate::config::flags::{MissingRoot, Reach};
 
@@ -55,7 +55,31 @@ fn wanted(root: &str, name: &str) -> NewVolume {
         capacity: CapacityRange { required: Some(1 << 20), limit: None },
         source: None,
         resources: Resources::default(),
+        lifetime: Lifetime::Persistent,
     }
+}
+
+#[test]
+fn an_inline_volume_is_in_no_list_and_its_deletion_spares_others() {
+    let world = World::new(&["main"]);
+    let inline = NewVolume { lifetime: Lifetime::Pod, ..wanted("main", "csi-a") };
+    let id = world.create(&inline).unwrap().id;
+    assert_eq!(world.create(&inline).unwrap().id, id, "made once");
+    assert!(matches!(world.create(&wanted("main", "csi-a")), Err(CreateVolumeError::Exists { .. })));
+    let kept = world.create(&wanted("main", "kept")).unwrap().id;
+    let all = Window { after: None, entries_max: None };
+    let listed = list::volumes(world.roots(), &all).unwrap();
+    assert_eq!(
+        listed.items.into_iter().map(|volume| volume.id).collect::<Vec<_>>(),
+        std::slice::from_ref(&kept)
+    );
+    assert_eq!(volumes::inline(world.roots(), "csi-a").unwrap(), std::slice::from_ref(&id));
+    assert!(volumes::inline(world.roots(), "kept").unwrap().is_empty());
+    for id in [&id, &id, &kept] {
+        volumes::delete_inline(world.roots(), id, &Stop::default()).unwrap();
+    }
+    assert!(matches!(volumes::find(world.roots(), &id), Err(FindError::NoSuchVolume(_))));
+    assert!(volumes::find(world.roots(), &kept).is_ok(), "it lives longer than a pod");
 }
 
 /// Every path below a directory with its kind, mode, owner, size and content or link target.

@@ -11,8 +11,8 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{fsync, syncfs};
 
 use super::super::{
-    ChangeError, CopyError, CreateVolumeError, DataCondition, DeleteError, FindError, NewVolume, Source,
-    StoreError, Volume,
+    ChangeError, CopyError, CreateVolumeError, DataCondition, DeleteError, FindError, Lifetime, NewVolume,
+    Source, StoreError, Volume,
 };
 use super::copy::copy_tree;
 use super::record::{self, VolumeRecord, VolumeState};
@@ -54,6 +54,7 @@ pub(super) fn create(roots: &Roots, new: &NewVolume, stop: &Stop) -> Result<Volu
     let least = source_bytes(roots, new.source.as_ref())?;
     let capacity_bytes = possible(&root, new.capacity, new.capacity.choose(least)?)?;
     let record = VolumeRecord::new(new.csi_name.clone(), capacity_bytes, new.source.clone(), new.resources);
+    let record = VolumeRecord { lifetime: new.lifetime, ..record };
     record::write(root.volumes.as_fd(), id.name(), &record)?;
     complete(roots, &root, &id, record, stop)
 }
@@ -174,6 +175,33 @@ pub(super) fn delete(roots: &Roots, id: &VolumeId, stop: &Stop) -> Result<(), De
     // Without a record there is nothing of ours: a directory of that name is somebody else's.
     let Some(record) = found else { return Ok(()) };
     take_back(&root, id, &record, stop)
+}
+
+/// The inline volumes of this name, in whatever state.
+pub(super) fn inline(roots: &Roots, csi_name: &str) -> Result<Vec<VolumeId>, StoreError> {
+    let mut found = Vec::new();
+    for root in roots.iter() {
+        let id = VolumeId::for_csi_name(root.name().clone(), csi_name);
+        if inline_record(&root.open()?, &id)?.is_some_and(|record| record.csi_name == csi_name) {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+fn inline_record(root: &OpenRoot, id: &VolumeId) -> Result<Option<VolumeRecord>, StoreError> {
+    let found: Option<VolumeRecord> = record::read(root.volumes.as_fd(), id.name())?;
+    Ok(found.filter(|record| record.lifetime == Lifetime::Pod))
+}
+
+/// Removes a volume, if it is an inline one.
+pub(super) fn delete_inline(roots: &Roots, id: &VolumeId, stop: &Stop) -> Result<(), DeleteError> {
+    let Some(root) = roots.get(id.filesystem()) else { return Ok(()) };
+    let root = root.open()?;
+    match inline_record(&root, id)? {
+        Some(record) => take_back(&root, id, &record, stop),
+        None => Ok(()),
+    }
 }
 
 /// Removes a volume in whatever state its record tells.
@@ -319,6 +347,8 @@ fn compare(id: &VolumeId, record: &VolumeRecord, new: &NewVolume) -> Result<(), 
         "it was filled from another volume_content_source".to_owned()
     } else if record.created_with != new.resources {
         "it was made with other limits".to_owned()
+    } else if record.lifetime != new.lifetime {
+        "only one of the two is an inline volume".to_owned()
     } else {
         return Ok(());
     };

@@ -73,7 +73,7 @@ impl Places {
             match fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
                 Ok(pod) => pods.push(pod),
                 Err(error) => {
-                    tracing::warn!(%error, path = %path.display(), "the record of a mount pod is left out")
+                    tracing::warn!(%error, path = %path.display(), "the record of a mount pod is left out");
                 }
             }
         }

@@ -14,6 +14,7 @@ use tokio_stream::StreamExt;
 
 use super::Shared;
 use super::cache::version;
+use super::ghosts::Places;
 use super::outcome::CallError;
 use crate::mountpod::facts::PodUid;
 use crate::retry::Waits;
@@ -154,7 +155,7 @@ pub(super) fn bury(shared: &Arc<Shared>, pod: Pod) {
             shared.note(&uid, "write down", move |places, uid| places.write(uid, &pod)).await;
             until_gone(&shared, &uid).await;
         }
-        shared.note(&uid, "forget", |places, uid| places.forget(uid)).await;
+        shared.note(&uid, "forget", Places::forget).await;
     }));
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::build::*;
-use crate::mountpod::plan::Goal;
+use crate::mountpod::plan::Goal::Reconcile;
 use crate::volume::Writability;
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -339,7 +339,7 @@ fn reconcile_leaves_a_pod_that_cannot_start_to_its_fate() {
             row(
                 "it may start yet",
                 facts([pod(1).refs(&["a"]).stuck("Unschedulable")]).held().bound("a"),
-                Goal::Reconcile,
+                Reconcile,
                 "reached",
             ),
             row(
@@ -347,19 +347,19 @@ fn reconcile_leaves_a_pod_that_cannot_start_to_its_fate() {
                 facts([pod(1).refs(&["a"]).deleted().serving(), pod(2).stuck("Unschedulable")])
                     .held_by(1)
                     .bound("a"),
-                Goal::Reconcile,
+                Reconcile,
                 "add a to 2; reached",
             ),
             row(
                 "not needed beside one that serves",
                 facts([pod(1).refs(&["a"]).serving(), pod(2).stuck("Unschedulable")]).held_by(1).bound("a"),
-                Goal::Reconcile,
+                Reconcile,
                 "delete 2 v2; reached",
             ),
             row(
                 "nobody uses it",
                 facts([pod(1).stuck("ErrImagePull").until(NOW + 1)]),
-                Goal::Reconcile,
+                Reconcile,
                 "delete 1 v1; reached",
             ),
         ],

@@ -1,0 +1,83 @@
+//! How is the driver of a Kubernetes node put together, and how does it end?
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::health::StateIsWritable;
+use super::serving::{exit_code, raise_descriptor_limit, require_root, stop_at_signals};
+use super::state::State;
+use crate::config::kubernetes::{NODE_OWNER, NodeOptions};
+use crate::csi::edge::Edge;
+use crate::csi::identity::IdentityDesk;
+use crate::csi::node::{NodeDesk, NodeFacts};
+use crate::csi::server::{Desks, serve};
+use crate::node::{NodeConfig, NodeService};
+use crate::provision::hostdir::Hostdir;
+use crate::runtime::kubernetes::{KubernetesOptions, KubernetesRuntime, PodTemplate, connect};
+
+/// A mount pod that is asked to end while a workload uses it goes on for so long: longer than workloads are given to
+/// end, even those that take a day.
+const AGENT_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) async fn run(options: NodeOptions) -> ExitCode {
+    exit_code(serve_until_told(options).await)
+}
+
+async fn serve_until_told(options: NodeOptions) -> Result<(), Box<dyn Error>> {
+    require_root()?;
+    raise_descriptor_limit();
+    let stop = stop_at_signals()?;
+    let state = State::open(&options.state_dir())?;
+    let provisioner = Hostdir::beside_controller(options.common.hostdir_roots.clone())?;
+
+    let runtime_options = runtime_options(&options, &state).await?;
+    let runtime = Arc::new(KubernetesRuntime::start(runtime_options, CancellationToken::new()).await?);
+    let mounts = Arc::new(NodeService::start(runtime.clone(), node_config(&options, &state)?)?);
+    let edge = Edge::default();
+    let facts = NodeFacts {
+        id: options.node_name.clone(),
+        volumes_max: options.max_volumes_per_node,
+        key: state.key(),
+    };
+    let health = StateIsWritable(state.engine());
+    let identity = IdentityDesk::new(options.common.driver_name, health, edge.clone());
+    let node = NodeDesk::new(provisioner.clone(), mounts.clone(), facts, edge.clone());
+    let served = serve(&options.endpoint, Desks::new(identity, edge).and_node(node), stop).await;
+    provisioner.stop();
+    mounts.shut_down().await;
+    runtime.shutdown().await;
+    Ok(served?)
+}
+
+async fn runtime_options(options: &NodeOptions, state: &State) -> Result<KubernetesOptions, Box<dyn Error>> {
+    Ok(KubernetesOptions {
+        client: connect().await?,
+        namespace: options.namespace.to_string(),
+        node: options.node_name.to_string(),
+        owner: NODE_OWNER.to_owned(),
+        driver_name: options.common.driver_name.to_string(),
+        kubelet_dir: options.kubelet_dir.clone(),
+        state_dir: state.engine(),
+        template: PodTemplate {
+            image: options.mount_image.clone(),
+            image_pull_policy: options.image_pull_policy.clone(),
+            image_pull_secrets: options.image_pull_secrets.clone(),
+            priority_class: options.priority_class.clone(),
+            agent_arguments: Vec::new(),
+            grace: AGENT_GRACE,
+        },
+    })
+}
+
+fn node_config(options: &NodeOptions, state: &State) -> std::io::Result<NodeConfig> {
+    let roots = &options.common.hostdir_roots;
+    let roots = roots.iter().map(|root| (root.name.clone(), root.dir.clone())).collect();
+    let plain = NodeConfig::new(state.engine(), NODE_OWNER, roots);
+    // As the mount table names it.
+    Ok(NodeConfig { kubelet_dir: Some(options.kubelet_dir.canonicalize()?), ..plain })
+}
