@@ -46,7 +46,7 @@ pub fn two_workloads(world: &World) -> Figures {
     eventually(GONE, "one ref to be left", || {
         let pods = observe::mount_pods(world);
         so(pods.len() == 1 && pods[0].refs().len() == 1, || {
-            format!("{:?}", pods.iter().map(super::super::observe::MountPod::refs).collect::<Vec<_>>())
+            format!("{:?}", pods.iter().map(observe::MountPod::refs).collect::<Vec<_>>())
         })
     });
     assert_eq!(observe::mount_pods(world)[0].uid(), serving, "the mount pod that serves the second workload");
