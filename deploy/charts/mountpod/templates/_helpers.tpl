@@ -121,6 +121,8 @@ livenessProbe:
   volumeMounts:
     - name: csi
       mountPath: /csi
+      # Sessions lie below the same directory on a node: a copy of their mounts that no unmount reaches would keep them alive.
+      mountPropagation: HostToContainer
 {{- end -}}
 
 {{/* What the schema can't say. */}}
