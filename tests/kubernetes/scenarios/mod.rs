@@ -19,6 +19,7 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "replaced_when_the_mount_pod_is_deleted", run: replaced::deleted },
     Scenario { name: "replaced_when_the_mount_pod_is_deleted_by_force", run: replaced::deleted_by_force },
     Scenario { name: "replaced_when_the_client_is_killed", run: replaced::client_killed },
+    Scenario { name: "plugin_killed_under_a_writer", run: plugin::killed },
     Scenario { name: "plugin_gone_while_a_workload_ends", run: plugin::unpublish_later },
     Scenario { name: "many_twenty_volumes_at_once", run: many::twenty },
     Scenario { name: "many_ten_rounds_without_a_leak", run: many::rounds },
@@ -33,6 +34,3 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "refused_by_a_quota", run: refused::by_quota },
     Scenario { name: "refused_for_an_unknown_root", run: refused::unknown_root },
 ];
-
-/// Promises that were not seen to hold yet (ARCHITECTURE.md, "Known gaps"): tried only when they are asked for by name.
-pub const NOT_YET: &[Scenario] = &[Scenario { name: "plugin_killed_under_a_writer", run: plugin::killed }];
