@@ -95,8 +95,8 @@ impl Node {
             kill(*pid, Signal::SIGKILL).ok();
         }
         eventually(&format!("{word} is dead"), || {
-            let lives = |pid: &&Pid| command_line(pid.as_raw()).is_some_and(|line| !line.is_empty());
-            found.iter().find(lives).map_or(Ok(()), |pid| Err(format!("{pid} lives")))
+            let alive = found.iter().find(|pid| is_alive(pid.as_raw()));
+            alive.map_or(Ok(()), |pid| Err(format!("{pid} lives")))
         })
         .await;
     }
@@ -134,8 +134,18 @@ impl Drop for Node {
 }
 
 fn parent_of(pid: i32) -> Option<i32> {
+    stat(pid, 1)?.parse().ok()
+}
+
+/// A process becomes a zombie only after its own PID namespace is empty: the children of a dead agent are dead, too.
+fn is_alive(pid: i32) -> bool {
+    stat(pid, 0).is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
+}
+
+/// A field of proc_pid_stat(5), counted from the state.
+fn stat(pid: i32, field: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    stat.rsplit_once(") ")?.1.split(' ').nth(field).map(str::to_owned)
 }
 
 fn command_line(pid: i32) -> Option<String> {
