@@ -22,6 +22,7 @@ const FLUSH: std::time::Duration = std::time::Duration::from_secs(12);
 const LOAD_DIRECTORY: &str = "MOUNTPOD_TEST_LOAD_DIRECTORY";
 /// Beside that directory: the number of rounds done, and the file whose appearance ends the load.
 const ROUNDS: &str = "load-rounds";
+const ROUNDS_NEXT: &str = "load-rounds.next";
 const STOP: &str = "load-stop";
 
 /// The load: writes with fsync and reads back, never trying anything twice. Only of use in a process that
@@ -51,7 +52,9 @@ fn work(directory: &Path) -> io::Result<()> {
             return Err(io::Error::other(format!("round {round} reads something else than was written")));
         }
         std::fs::remove_file(&name)?;
-        std::fs::write(beside.join(ROUNDS), round.to_string())?;
+        // Renamed, because who reads a file that is being written may read nothing, and take that for round 0.
+        std::fs::write(beside.join(ROUNDS_NEXT), round.to_string())?;
+        std::fs::rename(beside.join(ROUNDS_NEXT), beside.join(ROUNDS))?;
     }
     Ok(())
 }
