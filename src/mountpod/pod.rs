@@ -21,7 +21,7 @@ pub const SESSION_LABEL: &str = "mountpod.dev/session";
 /// Label: the engine that the pod belongs to (`standalone`, `node`, `controller`).
 pub const OWNER_LABEL: &str = "mountpod.dev/owner";
 /// Annotation: the number of the pod among those of its session.
-pub const GENERATION: &str = "mountpod.dev/generation";
+const GENERATION: &str = "mountpod.dev/generation";
 /// Annotation: what the pod serves, as JSON of [`ServedVolume`]; it holds no secret.
 pub const SERVED_VOLUME: &str = "mountpod.dev/volume";
 /// The one container of a mount pod.
@@ -55,7 +55,8 @@ pub enum NotAMountPod {
     },
 }
 
-/// The name of a session's pod of that generation.
+/// The name of a session's pod of that generation, unlike that of any other pod of this engine. A runtime that keeps
+/// pods of several engines gives names of its own.
 #[must_use]
 pub fn pod_name(session: &SessionId, generation: Generation) -> PodName {
     PodName(format!("mount-{session}-{}", generation.0))
@@ -117,6 +118,27 @@ pub fn session_of(pod: &Pod) -> Result<SessionId, NotAMountPod> {
     label.ok_or(NotAMountPod::Missing("session label"))?.parse().map_err(unreadable("session label"))
 }
 
+/// Is the record that of a pod of this session?
+#[must_use]
+pub fn is_of(pod: &Pod, session: &SessionId) -> bool {
+    session_of(pod).is_ok_and(|of| of == *session)
+}
+
+/// Which of its session's pods a record is of.
+///
+/// # Errors
+/// When the record is none of a mount pod.
+pub fn generation_of(pod: &Pod) -> Result<Generation, NotAMountPod> {
+    let number = annotation(pod, GENERATION, "generation")?.parse();
+    number.map(Generation).map_err(unreadable("generation"))
+}
+
+/// The refs in a record.
+#[must_use]
+pub fn refs_of(pod: &Pod) -> Refs {
+    pod.metadata.annotations.as_ref().map(Refs::read).unwrap_or_default()
+}
+
 /// What a record says is served.
 ///
 /// # Errors
@@ -132,17 +154,17 @@ pub fn served_volume(pod: &Pod) -> Result<ServedVolume, NotAMountPod> {
 /// When the record is none of a mount pod.
 pub fn pod_fact(pod: &Pod, phase: PodPhase, agent: AgentFact) -> Result<PodFact, NotAMountPod> {
     let meta = &pod.metadata;
-    let generation = annotation(pod, GENERATION, "generation")?.parse().map_err(unreadable("generation"))?;
+    let generation = generation_of(pod)?;
     let delete_after = annotation(pod, DELETE_AFTER, "delete-after").ok().map(str::parse).transpose();
     Ok(PodFact {
         id: pod_id(pod)?,
         resource_version: ResourceVersion(
             meta.resource_version.clone().ok_or(NotAMountPod::Missing("resourceVersion"))?,
         ),
-        generation: Generation(generation),
+        generation,
         phase,
         deletion: if meta.deletion_timestamp.is_some() { Deletion::Asked } else { Deletion::NotAsked },
-        refs: meta.annotations.as_ref().map(Refs::read).unwrap_or_default(),
+        refs: refs_of(pod),
         delete_after: delete_after.map_err(unreadable("delete-after"))?.map(Timestamp),
         agent,
     })

@@ -70,6 +70,14 @@ impl Refs {
         self.0.get(target).copied()
     }
 
+    /// The first target beside which this one can't be used in that way: one of the two wants the volume alone.
+    #[must_use]
+    pub fn in_the_way(&self, target: &TargetPath, exclusivity: Exclusivity) -> Option<&TargetPath> {
+        let alone = |exclusivity| exclusivity == Exclusivity::SingleTarget;
+        let mut others = self.iter().filter(|(other, _)| *other != target);
+        others.find(|(_, other)| alone(exclusivity) || alone(*other)).map(|(other, _)| other)
+    }
+
     /// Counts a target; again is no harm.
     pub fn insert(&mut self, target: TargetPath, exclusivity: Exclusivity) {
         self.0.insert(target, exclusivity);
@@ -137,6 +145,16 @@ mod tests {
         assert_eq!(Refs::read(&refs.annotations()), refs);
         assert_eq!(refs.exclusivity_of(&target("/b")), Some(Exclusivity::SingleTarget));
         assert_eq!(refs.exclusivity_of(&target("/c")), None);
+    }
+
+    #[test]
+    fn who_wants_a_volume_alone_and_anybody_else_are_in_each_others_way() {
+        let (a, b) = (target("/a"), target("/b"));
+        let counted = |exclusivity| Refs::from_iter([(a.clone(), exclusivity)]);
+        assert_eq!(counted(Exclusivity::Shared).in_the_way(&b, Exclusivity::Shared), None);
+        assert_eq!(counted(Exclusivity::Shared).in_the_way(&b, Exclusivity::SingleTarget), Some(&a));
+        assert_eq!(counted(Exclusivity::SingleTarget).in_the_way(&b, Exclusivity::Shared), Some(&a));
+        assert_eq!(counted(Exclusivity::SingleTarget).in_the_way(&a, Exclusivity::SingleTarget), None);
     }
 
     #[test]

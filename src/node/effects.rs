@@ -15,7 +15,7 @@ use super::outcome::{failed, of_runtime};
 use crate::mountpod::effects::{EffectError, Effects};
 use crate::mountpod::facts::{Facts, PodId};
 use crate::mountpod::plan::Step;
-use crate::mountpod::pod::{ServedVolume, pod_id, served_volume, session_of};
+use crate::mountpod::pod::{ServedVolume, is_of, pod_id, served_volume, session_of};
 use crate::mounts::cache::MountCache;
 use crate::mounts::helper::Helpers;
 use crate::mounts::table::MountTable;
@@ -170,7 +170,7 @@ impl<R: MountPods> NodeEffects<R> {
             return Ok(launch);
         }
         let pods = self.runtime.list();
-        let of_session = pods.iter().filter(|pod| session_of(&pod.record).is_ok_and(|id| id == *session));
+        let of_session = pods.iter().filter(|pod| is_of(&pod.record, session));
         for pod in of_session.filter_map(|pod| pod_id(&pod.record).ok()) {
             let kept = self.runtime.credentials(&pod).await;
             let secrets = kept.map_err(|error| of_runtime("read the credentials of the mount pod", error))?;
@@ -184,7 +184,7 @@ impl<R: MountPods> NodeEffects<R> {
 
     fn written_down(&self, session: &SessionId) -> Result<Option<ServedVolume>, EffectError> {
         let pods = self.runtime.list();
-        let mut of_session = pods.iter().filter(|pod| session_of(&pod.record).is_ok_and(|id| id == *session));
+        let mut of_session = pods.iter().filter(|pod| is_of(&pod.record, session));
         if let Some(served) = of_session.find_map(|pod| served_volume(&pod.record).ok()) {
             return Ok(Some(served));
         }

@@ -13,7 +13,7 @@ use crate::mountpod::facts::{
     AgentFact, BoundFact, ConnectionFact, DeviceNumber, Facts, PodFact, PodId, PodPhase, Timestamp,
     WorkloadFact,
 };
-use crate::mountpod::pod::{pod_fact, session_of};
+use crate::mountpod::pod::{is_of, pod_fact};
 use crate::mounts::table::{MountEntry, MountTable};
 use crate::runtime::MountPods;
 use crate::session::link::AgentView;
@@ -77,8 +77,7 @@ impl<R: MountPods> NodeEffects<R> {
     fn pods_of(&self, session: &SessionId) -> Vec<PodFact> {
         let running = self.runtime.list();
         self.links.follow(&*self.runtime, &running);
-        let of_session =
-            running.into_iter().filter(|pod| session_of(&pod.record).is_ok_and(|id| id == *session));
+        let of_session = running.into_iter().filter(|pod| is_of(&pod.record, session));
         let mut pods: Vec<PodFact> = Vec::new();
         for pod in of_session {
             match pod_fact(&pod.record, pod.phase, AgentFact::Silent) {

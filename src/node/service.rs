@@ -15,8 +15,7 @@ use super::reconcile::keep_reconciled;
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::engine::{Engine, EngineError};
 use crate::mountpod::plan::{Goal, Refusal};
-use crate::mountpod::pod::{ServedVolume, served_volume, session_of};
-use crate::mountpod::refs::Refs;
+use crate::mountpod::pod::{ServedVolume, is_of, refs_of, served_volume, session_of};
 use crate::mountpod::service::{
     Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
 };
@@ -145,14 +144,8 @@ impl<R: MountPods> NodeService<R> {
         target: &TargetPath,
         exclusivity: Exclusivity,
     ) -> Result<(), MountError> {
-        let alone = |exclusivity| exclusivity == Exclusivity::SingleTarget;
-        for pod in self.pods_of(volume) {
-            if session_of(&pod.record).is_ok_and(|other| other == *session) {
-                continue;
-            }
-            let refs = refs_of(&pod.record);
-            let mut others = refs.iter().filter(|(other, _)| *other != target);
-            if let Some((other, _)) = others.find(|(_, other)| alone(exclusivity) || alone(*other)) {
+        for pod in self.pods_of(volume).iter().filter(|pod| !is_of(&pod.record, session)) {
+            if let Some(other) = refs_of(&pod.record).in_the_way(target, exclusivity) {
                 return Err(Refusal::InUse { other: other.clone() }.into());
             }
         }
@@ -292,10 +285,6 @@ impl<R: MountPods> PublishedTargets for NodeService<R> {
         targets.dedup();
         targets
     }
-}
-
-fn refs_of(pod: &k8s_openapi::api::core::v1::Pod) -> Refs {
-    pod.metadata.annotations.as_ref().map(Refs::read).unwrap_or_default()
 }
 
 /// The failure of an effect outside of a plan, as the desks know it.

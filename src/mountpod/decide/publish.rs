@@ -47,9 +47,7 @@ pub(super) fn plan(view: &View<'_>, publish: &Publish<'_>) -> Plan {
 }
 
 fn in_use(view: &View<'_>, publish: &Publish<'_>) -> Option<Refusal> {
-    let alone = |exclusivity| exclusivity == Exclusivity::SingleTarget;
-    let mut others = view.claims.iter().filter(|(target, _)| *target != publish.target);
-    let (other, _) = others.find(|(_, exclusivity)| alone(publish.exclusivity) || alone(*exclusivity))?;
+    let other = view.claims.in_the_way(publish.target, publish.exclusivity)?;
     Some(Refusal::InUse { other: other.clone() })
 }
 

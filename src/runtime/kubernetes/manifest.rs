@@ -16,7 +16,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use sha2::{Digest, Sha256};
 
-use crate::mountpod::pod::{GENERATION, NotAMountPod, OWNER_LABEL, served_volume, session_of};
+use crate::mountpod::facts::Generation;
+use crate::mountpod::pod::{NotAMountPod, OWNER_LABEL, generation_of, served_volume, session_of};
 use crate::volume::ClientKind;
 
 /// Label: the node that the pod serves, in the form that labels allow.
@@ -133,8 +134,7 @@ pub(super) fn manifest(record: Pod, template: &PodTemplate, home: &Home) -> Resu
 /// The same session may be served on several nodes, and by several engines of one node: the name tells them apart.
 fn pod_name(record: &Pod, home: &Home) -> Result<String, NotAMountPod> {
     let session = session_of(record)?;
-    let generation = record.metadata.annotations.as_ref().and_then(|all| all.get(GENERATION));
-    let generation = generation.ok_or(NotAMountPod::Missing("generation"))?;
+    let Generation(generation) = generation_of(record)?;
     let mut hash = Sha256::new();
     for part in [&home.driver, &home.owner, &home.node, session.as_str()] {
         hash.update(part);
