@@ -129,10 +129,9 @@ impl Shared {
         work: impl FnOnce(&Places, &PodUid) -> std::io::Result<()> + Send + 'static,
     ) {
         let (places, of) = (self.places.clone(), uid.clone());
-        match tokio::task::spawn_blocking(move || work(&places, &of)).await {
-            Ok(Ok(())) => (),
-            Ok(Err(error)) => tracing::warn!(%error, "can't {what} the mount pod with uid {}", uid.0),
-            Err(error) => tracing::warn!(%error, "can't {what} the mount pod with uid {}", uid.0),
+        let worked = tokio::task::spawn_blocking(move || work(&places, &of)).await;
+        if let Err(error) = worked.map_err(std::io::Error::from).flatten() {
+            tracing::warn!(%error, "can't {what} the mount pod with uid {}", uid.0);
         }
     }
 
