@@ -68,7 +68,6 @@ async fn runtime_options(options: &NodeOptions, state: &State) -> Result<Kuberne
             image_pull_policy: options.image_pull_policy.clone(),
             image_pull_secrets: options.image_pull_secrets.clone(),
             priority_class: options.priority_class.clone(),
-            agent_arguments: Vec::new(),
             grace: AGENT_GRACE,
         },
     })

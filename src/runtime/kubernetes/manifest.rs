@@ -36,8 +36,8 @@ const AGENT_DIR_SIZE: &str = "1Mi";
 const CPU_REQUEST: &str = "10m";
 /// As above; measured sizes of other clients may ask for more through StorageClass parameters.
 const MEMORY_REQUEST: &str = "32Mi";
-/// The user of every client that does not own files for others; the image's user as well.
-const NOBODY: i64 = 65532;
+/// The user of a client that gives files to others; the image's own user is nobody.
+const ROOT: i64 = 0;
 /// Cluster autoscaler: the workloads decide whether a node can go, their mount pods never keep it.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// hostdir gives files the owners and modes that workloads ask for. No more than Pod Security `baseline` allows.
@@ -58,10 +58,8 @@ pub struct PodTemplate {
     pub image_pull_policy: Option<String>,
     /// Names of pull secrets in the mount pods' namespace.
     pub image_pull_secrets: Vec<String>,
-    /// The priority class; `system-node-critical` unless the administrator wants otherwise. Empty for none.
+    /// The priority class; `system-node-critical` unless the administrator wants otherwise.
     pub priority_class: String,
-    /// More arguments for the agent; `--socket` and `--grace` are added.
-    pub agent_arguments: Vec<String>,
     /// How long an agent that is asked to end may go on serving: the pod's termination grace period as well.
     pub grace: Duration,
 }
@@ -145,14 +143,15 @@ fn pod_name(record: &Pod, home: &Home) -> Result<String, NotAMountPod> {
 }
 
 fn pod_spec(client: ClientKind, asked: Container, template: &PodTemplate, home: &Home) -> PodSpec {
+    let Rights { user, capabilities } = rights_of(client);
     let secrets = template.image_pull_secrets.iter();
     PodSpec {
         affinity: Some(on_node(&home.node)),
         automount_service_account_token: Some(false),
-        containers: vec![container(client, asked, template)],
+        containers: vec![container(capabilities, asked, template)],
         enable_service_links: Some(false),
         image_pull_secrets: Some(secrets.map(|name| LocalObjectReference { name: name.clone() }).collect()),
-        priority_class_name: Some(template.priority_class.clone()).filter(|class| !class.is_empty()),
+        priority_class_name: Some(template.priority_class.clone()),
         // A pod that ended is replaced by one of the next generation, behind the same session.
         restart_policy: Some("Never".to_owned()),
         security_context: Some(PodSecurityContext {
@@ -160,7 +159,10 @@ fn pod_spec(client: ClientKind, asked: Container, template: &PodTemplate, home: 
                 type_: "RuntimeDefault".to_owned(),
                 ..Default::default()
             }),
-            ..user_of(client)
+            run_as_user: Some(user),
+            run_as_group: Some(user),
+            run_as_non_root: Some(true).filter(|_| user != ROOT),
+            ..Default::default()
         }),
         termination_grace_period_seconds: Some(seconds(template.grace)),
         // It goes where its workload is, whatever taints that node has or gets.
@@ -196,21 +198,22 @@ fn on_node(node: &str) -> Affinity {
     }
 }
 
-fn container(client: ClientKind, asked: Container, template: &PodTemplate) -> Container {
+fn container(capabilities: &[&str], asked: Container, template: &PodTemplate) -> Container {
     let socket = PathBuf::from(AGENT_DIR).join(AGENT_SOCKET);
-    let mut args = vec!["--socket".to_owned(), socket.display().to_string()];
-    args.extend(["--grace".to_owned(), seconds(template.grace).to_string()]);
-    args.extend(template.agent_arguments.iter().cloned());
+    let grace = seconds(template.grace).to_string();
     Container {
         name: asked.name,
         image: Some(template.image.clone()),
         image_pull_policy: template.image_pull_policy.clone(),
-        args: Some(args),
+        args: Some(vec!["--socket".to_owned(), socket.display().to_string(), "--grace".to_owned(), grace]),
         resources: Some(resources(asked.resources.unwrap_or_default())),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: added_to(client) }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                add: Some(capabilities.iter().map(|name| (*name).to_owned()).collect()),
+            }),
             ..Default::default()
         }),
         volume_mounts: Some(vec![VolumeMount {
@@ -236,26 +239,15 @@ fn resources(asked: ResourceRequirements) -> ResourceRequirements {
     }
 }
 
-fn user_of(client: ClientKind) -> PodSecurityContext {
-    match client {
-        ClientKind::Hostdir => {
-            PodSecurityContext { run_as_user: Some(0), run_as_group: Some(0), ..Default::default() }
-        }
-        #[allow(unreachable_patterns, reason = "hostdir is the one exception, also beside clients to come")]
-        _ => PodSecurityContext {
-            run_as_user: Some(NOBODY),
-            run_as_group: Some(NOBODY),
-            run_as_non_root: Some(true),
-            ..Default::default()
-        },
-    }
+/// Who a client is in its container, and what that user may do there.
+struct Rights {
+    user: i64,
+    capabilities: &'static [&'static str],
 }
 
-fn added_to(client: ClientKind) -> Option<Vec<String>> {
+fn rights_of(client: ClientKind) -> Rights {
     match client {
-        ClientKind::Hostdir => Some(HOSTDIR_CAPABILITIES.map(str::to_owned).to_vec()),
-        #[allow(unreachable_patterns, reason = "hostdir is the one exception, also beside clients to come")]
-        _ => None,
+        ClientKind::Hostdir => Rights { user: ROOT, capabilities: &HOSTDIR_CAPABILITIES },
     }
 }
 

@@ -24,7 +24,6 @@ fn template() -> PodTemplate {
         image_pull_policy: Some("Never".to_owned()),
         image_pull_secrets: vec!["pull".to_owned()],
         priority_class: "system-node-critical".to_owned(),
-        agent_arguments: vec!["--idle-limit".to_owned(), "60".to_owned()],
         grace: Duration::from_secs(300),
     }
 }
@@ -86,7 +85,7 @@ fn a_pod_stays_with_its_node_and_its_workloads() {
         (&spec["restartPolicy"], &spec["terminationGracePeriodSeconds"]),
         (&json!("Never"), &json!(300))
     );
-    let args = json!(["--socket", "/run/mountpod/agent.sock", "--grace", "300", "--idle-limit", "60"]);
+    let args = json!(["--socket", "/run/mountpod/agent.sock", "--grace", "300"]);
     assert_eq!(spec["containers"][0]["args"], args);
 }
 

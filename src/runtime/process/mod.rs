@@ -61,8 +61,6 @@ pub struct ProcessOptions {
     pub program: PathBuf,
     /// Another program (with its first arguments) to be the agent; `--socket PATH` is added.
     pub agent: Option<Vec<String>>,
-    /// More arguments for the agent.
-    pub agent_arguments: Vec<String>,
     /// How long a deleted pod may take to end by itself.
     pub delete_grace: Duration,
 }
@@ -75,7 +73,6 @@ impl ProcessOptions {
             dir,
             program: PathBuf::from("/proc/self/exe"),
             agent: None,
-            agent_arguments: Vec::new(),
             delete_grace: DELETE_GRACE_DEFAULT,
         }
     }

@@ -165,7 +165,7 @@ impl PodTask {
             Some(agent) => command.args(agent.iter().take(1)).args(agent),
             None => command.arg(&options.program).args(["mountpod", "mount-agent"]),
         };
-        command.arg("--socket").arg(self.dir.join(AGENT_SOCKET)).args(&options.agent_arguments);
+        command.arg("--socket").arg(self.dir.join(AGENT_SOCKET));
         command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
         let output = timeout(LAUNCH_LIMIT, command.output()).await.map_err(|_| io::ErrorKind::TimedOut)??;
         if !output.status.success() {
