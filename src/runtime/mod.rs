@@ -30,6 +30,17 @@ pub struct RunningPod {
 /// Changes to a pod's annotations, applied whatever the others are: `None` removes one.
 pub type AnnotationPatch = BTreeMap<String, Option<String>>;
 
+/// Changes the annotations of a record that no API server keeps.
+fn patch_annotations(record: &mut Pod, patch: &AnnotationPatch) {
+    let annotations = record.metadata.annotations.get_or_insert_default();
+    for (name, value) in patch {
+        match value {
+            Some(value) => annotations.insert(name.clone(), value.clone()),
+            None => annotations.remove(name),
+        };
+    }
+}
+
 /// Where mount pods run.
 pub trait MountPods: Send + Sync + 'static {
     /// The mount pods of this engine, from memory: the runtime watches them.

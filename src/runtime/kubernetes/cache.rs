@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::phase::phase_of;
 use crate::mountpod::facts::{PodId, PodPhase, PodUid};
 use crate::mountpod::pod::pod_id;
-use crate::runtime::{AnnotationPatch, RunningPod};
+use crate::runtime::{AnnotationPatch, RunningPod, patch_annotations};
 
 /// The pods of one engine, as `list` shows them.
 #[derive(Debug, Default)]
@@ -121,13 +121,7 @@ impl Cache {
     /// Changes annotations of a ghost: there is no record at the API that could be. `None` when it is none.
     pub(super) fn patch_ghost(&mut self, uid: &PodUid, patch: &AnnotationPatch) -> Option<Pod> {
         let ghost = self.ghosts.get_mut(uid)?;
-        let annotations = ghost.metadata.annotations.get_or_insert_default();
-        for (name, value) in patch {
-            match value {
-                Some(value) => annotations.insert(name.clone(), value.clone()),
-                None => annotations.remove(name),
-            };
-        }
+        patch_annotations(ghost, patch);
         Some(ghost.clone())
     }
 

@@ -17,7 +17,7 @@ use kube::core::params::Preconditions;
 
 use super::leader::Leader;
 use crate::mountpod::facts::{PodName, PodPhase, PodUid};
-use crate::runtime::AnnotationPatch;
+use crate::runtime::{AnnotationPatch, patch_annotations};
 
 /// Annotation: the pod's first process, as JSON; the runtime's own.
 pub(super) const LEADER: &str = "process.mountpod.dev/leader";
@@ -171,13 +171,7 @@ impl Records {
             return Err(RecordError::OwnAnnotation(own.clone()));
         }
         let mut pod = self.same(name, uid)?;
-        let annotations = pod.metadata.annotations.get_or_insert_default();
-        for (key, value) in patch {
-            match value {
-                Some(value) => annotations.insert(key.clone(), value.clone()),
-                None => annotations.remove(key),
-            };
-        }
+        patch_annotations(&mut pod, patch);
         self.store(pod)
     }
 
