@@ -80,17 +80,12 @@ impl EngineError {
 }
 
 impl From<EngineError> for MountError {
-    /// A `MountError` that an effect gave as the source of its failure (a target that can't be used, a volume that does
-    /// not exist) comes out again as it was.
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Refused(refusal) => Self::Refused(refusal),
             EngineError::TimedOut { goal, limit_s, state } => Self::TimedOut { what: goal, limit_s, state },
             EngineError::ClientFailed { why } => Self::ClientFailed { why },
-            EngineError::Failed { goal, step, source } => match source.downcast::<MountError>() {
-                Ok(known) => *known,
-                Err(source) => Self::Failed { what: format!("{goal}: {step}"), source },
-            },
+            EngineError::Failed { goal, step, source } => Self::failed(format!("{goal}: {step}"), source),
             EngineError::StillMounted { .. } => Self::TimedOut {
                 what: "publishing again what is mounted already".to_owned(),
                 limit_s: 0.0,

@@ -188,3 +188,15 @@ pub enum MountError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
+
+impl MountError {
+    /// What was asked has failed. A `MountError` that an effect gave as the reason (a target that can't be used, a volume
+    /// that does not exist) comes out again as it was.
+    #[must_use]
+    pub fn failed(what: String, source: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        match source.downcast::<Self>() {
+            Ok(known) => *known,
+            Err(source) => Self::Failed { what, source },
+        }
+    }
+}

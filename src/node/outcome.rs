@@ -1,4 +1,4 @@
-//! How are the failures of the rooms below told to the engine?
+//! How are the failures of the rooms below told to the engine, and to the desks where no plan is carried out?
 
 use std::error::Error;
 
@@ -81,4 +81,13 @@ pub(super) fn of_unbind(error: UnbindError) -> EffectError {
 /// A target that can't be used, as the desks know it.
 pub(super) fn target_error(error: TargetError) -> MountError {
     MountError::Target { target: error.target, why: error.why }
+}
+
+/// The failure of an effect outside of a plan, as the desks know it.
+pub(super) fn mount_error(error: EffectError) -> MountError {
+    match error {
+        EffectError::Failed { what, source } => MountError::failed(what, source),
+        EffectError::TimedOut { what, limit_s, state } => MountError::TimedOut { what, limit_s, state },
+        other => MountError::Failed { what: "looking at the node".to_owned(), source: Box::new(other) },
+    }
 }

@@ -1,9 +1,9 @@
 //! When is each session looked at again?
 //!
 //! One loop, fed by changes of pods, links and the mount table, and by moments that the engine names; beside a kubelet
-//! also by a slow clock, because nothing tells that a workload is gone. It is
-//! level-triggered: a change only says "look", what is to be done follows from the facts. Each session is reconciled by
-//! a task of its own, so that one that waits holds up nobody.
+//! also by a slow clock, because nothing tells that a workload is gone. It is level-triggered: a change only says
+//! "look", what is to be done follows from the facts. Each session is reconciled by a task of its own, so that one that
+//! waits holds up nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::effects::NodeEffects;
-use super::service::reconcile_one;
 use crate::mountpod::effects::Effects;
 use crate::mountpod::engine::{Engine, EngineError};
 use crate::mountpod::facts::Timestamp;
+use crate::mountpod::plan::Goal;
 use crate::retry::Waits;
 use crate::runtime::MountPods;
 use crate::volume::SessionId;
@@ -159,7 +159,7 @@ impl<R: MountPods> Reconciler<R> {
         let name = session.clone();
         let task = self.tasks.spawn(async move {
             let _slot = slots.acquire().await;
-            let result = reconcile_one(&engine, &session, limit).await;
+            let result = engine.achieve(&session, Goal::Reconcile, Instant::now() + limit).await;
             (session, result)
         });
         self.names.insert(task.id(), name);

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -10,10 +9,9 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::config::{NodeConfig, NodeLimits};
 use super::effects::{Launch, NodeEffects, StartError, blocking};
-use super::outcome::target_error;
+use super::outcome::{mount_error, target_error};
 use super::reconcile::keep_reconciled;
-use crate::mountpod::effects::EffectError;
-use crate::mountpod::engine::{Engine, EngineError};
+use crate::mountpod::engine::Engine;
 use crate::mountpod::plan::{Goal, Refusal};
 use crate::mountpod::pod::{ServedVolume, is_of, refs_of, served_volume, session_of};
 use crate::mountpod::service::{
@@ -102,7 +100,7 @@ impl<R: MountPods> NodeService<R> {
             .remember(&session, Launch { served: ServedVolume { volume, spec, resources }, secrets });
         if self.effects().device_of(&session).is_none() {
             // Before anything is created for it: does the volume exist?
-            self.effects().tree_of(&launch).await.map_err(known)?;
+            self.effects().tree_of(&launch).await.map_err(mount_error)?;
         }
         let goal = Goal::Publish {
             target: target.clone(),
@@ -164,7 +162,7 @@ impl<R: MountPods> NodeService<R> {
         session: &SessionId,
         target: &TargetPath,
     ) -> Result<TargetBefore, MountError> {
-        let table = self.effects().table().await.map_err(known)?;
+        let table = self.effects().table().await.map_err(mount_error)?;
         if let Some(top) = table.stack_at(target.as_path()).last() {
             return match self.effects().state_dir.session_of(top) {
                 Some(other) if other == *session => Ok(TargetBefore::There),
@@ -230,7 +228,7 @@ impl<R: MountPods> NodeService<R> {
     /// The sessions that are mounted at a target, topmost first, and those that count it.
     async fn sessions_at(&self, target: &TargetPath) -> Result<Vec<SessionId>, MountError> {
         let effects = self.effects();
-        let table = effects.table().await.map_err(known)?;
+        let table = effects.table().await.map_err(mount_error)?;
         let stack = table.stack_at(target.as_path());
         let mounted = stack.iter().rev().filter_map(|mount| effects.state_dir.session_of(mount));
         let pods = effects.runtime.list();
@@ -285,25 +283,4 @@ impl<R: MountPods> PublishedTargets for NodeService<R> {
         targets.dedup();
         targets
     }
-}
-
-/// The failure of an effect outside of a plan, as the desks know it.
-fn known(error: EffectError) -> MountError {
-    match error {
-        EffectError::Failed { what, source } => match source.downcast::<MountError>() {
-            Ok(known) => *known,
-            Err(source) => MountError::Failed { what, source },
-        },
-        EffectError::TimedOut { what, limit_s, state } => MountError::TimedOut { what, limit_s, state },
-        other => MountError::Failed { what: "looking at the node".to_owned(), source: Box::new(other) },
-    }
-}
-
-/// The whole of a reconcile's wait, for the tasks that start it.
-pub(super) async fn reconcile_one<R: MountPods>(
-    engine: &Engine<NodeEffects<R>>,
-    session: &SessionId,
-    limit: Duration,
-) -> Result<Option<crate::mountpod::facts::Timestamp>, EngineError> {
-    engine.achieve(session, Goal::Reconcile, Instant::now() + limit).await
 }
