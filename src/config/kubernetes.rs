@@ -103,14 +103,6 @@ impl NodeOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);
 
-impl Namespace {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -177,7 +169,7 @@ mod tests {
     fn what_is_not_said_has_a_default() {
         let options = node(&[]).unwrap();
         assert_eq!(options.state_dir(), Path::new("/var/lib/kubelet/plugins/csi.mountpod.dev/node"));
-        assert_eq!(options.namespace.as_str(), "mountpod-volumes");
+        assert_eq!(options.namespace.to_string(), "mountpod-volumes");
         assert_eq!(options.priority_class, "system-node-critical");
         assert!(options.common.hostdir_roots.is_empty());
     }

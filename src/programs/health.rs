@@ -22,6 +22,7 @@ impl Health for StateIsWritable {
         }
     }
 }
+
 /// A controller that answers is well. A filesystem that can't be reached is told to who asks for it: starting the
 /// program again would not bring it back.
 pub(super) struct Answers;
