@@ -10,42 +10,33 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"os/signal"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
+
+	"mountpod.test/sidecars/standin"
 )
 
 // A client that does not finish its request must not hold a connection for ever.
 const headerLimit = 10 * time.Second
 
 func main() {
-	address := flag.String("csi-address", "/run/csi/socket", "socket of the driver")
+	address := standin.Address()
 	limit := flag.Duration("probe-timeout", time.Second, "how long one Probe may take")
 	port := flag.String("health-port", "9808", "port of /healthz on all addresses, unless --http-endpoint is given")
 	endpoint := flag.String("http-endpoint", "", "address and port of /healthz")
-	flag.Int("v", 0, "accepted and ignored")
-	flag.Bool("logtostderr", true, "accepted and ignored")
-	flag.String("metrics-address", "", "accepted and ignored")
+	standin.Ignore("metrics-address")
 	flag.Parse()
 	if *endpoint == "" {
 		*endpoint = net.JoinHostPort("", *port)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, *address, *endpoint, *limit); err != nil {
-		log.Fatal(err)
-	}
+	standin.UntilTold(func(ctx context.Context) error { return run(ctx, *address, *endpoint, *limit) })
 }
 
 func run(ctx context.Context, address, endpoint string, limit time.Duration) error {
-	connection, err := grpc.NewClient("unix://"+strings.TrimPrefix(address, "unix://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := standin.Connect(address)
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", address, err)
+		return err
 	}
 	defer connection.Close()
 	driver := csi.NewIdentityClient(connection)

@@ -11,16 +11,14 @@ import (
 	"log"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"mountpod.test/sidecars/standin"
 )
 
 const (
@@ -59,26 +57,20 @@ func (r *registrar) NotifyRegistrationStatus(_ context.Context, status *registra
 
 func main() {
 	var o options
-	flag.StringVar(&o.csiAddress, "csi-address", "/run/csi/socket", "socket of the driver, as seen here")
+	csiAddress := standin.Address()
 	flag.StringVar(&o.kubeletPath, "kubelet-registration-path", "", "socket of the driver, as the kubelet sees it")
 	flag.StringVar(&o.registrationDir, "plugin-registration-path", "/registration", "directory of the registration socket")
 	flag.StringVar(&o.mode, "mode", "registration", "'registration', or 'kubelet-registration-probe', which does nothing here")
-	flag.Int("v", 0, "accepted and ignored")
-	flag.Bool("logtostderr", true, "accepted and ignored")
-	flag.String("http-endpoint", "", "accepted and ignored")
-	flag.Duration("timeout", 0, "accepted and ignored")
+	standin.Ignore("http-endpoint", "timeout")
 	flag.Parse()
+	o.csiAddress = *csiAddress
 	if o.mode == "kubelet-registration-probe" {
 		return
 	}
 	if o.kubeletPath == "" {
 		log.Fatal("--kubelet-registration-path is required")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		log.Fatal(err)
-	}
+	standin.UntilTold(func(ctx context.Context) error { return run(ctx, o) })
 }
 
 func run(ctx context.Context, o options) error {
@@ -119,9 +111,9 @@ func run(ctx context.Context, o options) error {
 
 // driverName asks the driver until it answers, at most driverLimit.
 func driverName(ctx context.Context, address string) (string, error) {
-	connection, err := grpc.NewClient("unix://"+strings.TrimPrefix(address, "unix://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := standin.Connect(address)
 	if err != nil {
-		return "", fmt.Errorf("connect to %s: %w", address, err)
+		return "", err
 	}
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(ctx, driverLimit)
