@@ -7,6 +7,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::processes::{Process, tied_to};
+use crate::mounts::table::MountTable;
 use crate::runtime::process::control_groups_of;
 
 /// Things that name a directory of ours, found on the machine.
@@ -14,7 +16,7 @@ use crate::runtime::process::control_groups_of;
 pub struct Leftovers {
     /// Mount points under the directory.
     pub mounts: Vec<PathBuf>,
-    /// Processes whose command line names the directory, as `pid command`.
+    /// Processes that name the directory or have something in it open, as `pid command`.
     pub processes: Vec<String>,
     /// Control groups of its mount pods.
     pub cgroups: Vec<PathBuf>,
@@ -27,13 +29,13 @@ impl Leftovers {
     /// for anything that it keeps of mount pods and sessions.
     ///
     /// # Errors
-    /// When /proc or a control group can't be read.
+    /// When the mount table or a control group can't be read.
     pub fn of(directory: &Path, state: &Path) -> std::io::Result<Self> {
         let engine = state.join("engine");
         let cgroups = if engine.exists() { control_groups_of(&engine)? } else { Vec::new() };
         Ok(Self {
             mounts: mounts_under(directory)?,
-            processes: processes_naming(directory)?,
+            processes: tied_to(directory).into_iter().map(described).collect(),
             cgroups,
             files: ["pods", "sessions"].into_iter().flat_map(|place| entries(&engine.join(place))).collect(),
         })
@@ -64,22 +66,20 @@ impl fmt::Display for Leftovers {
     }
 }
 
-fn mounts_under(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    Ok(points.filter(|point| point.starts_with(directory)).collect())
+/// Mount points at or below a directory, the deepest last.
+///
+/// # Errors
+/// When the mount table can't be read.
+pub fn mounts_under(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let table = MountTable::read()?;
+    let points = table.iter().map(|mount| mount.mount_point.clone());
+    let mut found: Vec<_> = points.filter(|point| point.starts_with(directory)).collect();
+    found.sort();
+    Ok(found)
 }
 
-fn processes_naming(directory: &Path) -> std::io::Result<Vec<String>> {
-    let wanted = directory.to_string_lossy().into_owned();
-    let own = std::process::id().to_string();
-    let pids = fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let found = pids.filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()) && *pid != own).filter_map(|pid| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        command.contains(&wanted).then(|| format!("{pid} {command}"))
-    });
-    Ok(found.collect())
+fn described((process, command): (Process, String)) -> String {
+    format!("{} {command}", process.pid)
 }
 
 fn entries(place: &Path) -> Vec<PathBuf> {

@@ -166,7 +166,8 @@ async fn what_a_run_leaves_behind_is_found_and_cleared() {
     // Before its exec the new process still has the environment of this one.
     let found = async {
         loop {
-            let pids: Vec<_> = scene.processes().iter().map(|(pid, _)| pid.as_raw().unsigned_abs()).collect();
+            let pids: Vec<_> =
+                scene.processes().iter().map(|(process, _)| process.pid.unsigned_abs()).collect();
             if !pids.is_empty() {
                 return pids;
             }

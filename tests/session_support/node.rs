@@ -10,6 +10,7 @@ use mountpod::mountpod::pod::served_volume;
 use mountpod::mountpod::refs::Refs;
 use mountpod::mountpod::service::{MountError, MountService, PublishRequest};
 use mountpod::node::{NodeConfig, NodeService};
+use mountpod::programs::processes;
 use mountpod::runtime::MountPods;
 use mountpod::runtime::process::{ProcessOptions, ProcessRuntime};
 use mountpod::volume::{Access, Exclusivity, Resources, Secrets, TargetPath, VolumeId, Writability};
@@ -73,11 +74,8 @@ impl Node {
     pub fn processes(&self, word: &str) -> Vec<Pid> {
         let here = self.path("");
         let here = here.to_str().unwrap();
-        let all: BTreeMap<i32, (i32, String)> = std::fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-            .filter_map(|pid| Some((pid, (parent_of(pid)?, command_line(pid)?))))
-            .collect();
+        let all: BTreeMap<i32, (i32, String)> =
+            processes::all().into_iter().map(|one| (one.pid, (one.parent, one.command()))).collect();
         let is_ours = |pid: i32| {
             let line = std::iter::successors(Some(pid), |pid| all.get(pid).map(|(parent, _)| *parent));
             line.take(8).any(|pid| all.get(&pid).is_some_and(|(_, command)| command.contains(here)))
@@ -133,24 +131,11 @@ impl Drop for Node {
     }
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
-    stat(pid, 1)?.parse().ok()
-}
-
 /// A process becomes a zombie only after its own PID namespace is empty: the children of a dead agent are dead, too.
 fn is_alive(pid: i32) -> bool {
-    stat(pid, 0).is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
-}
-
-/// A field of proc_pid_stat(5), counted from the state.
-fn stat(pid: i32, field: usize) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(field).map(str::to_owned)
-}
-
-fn command_line(pid: i32) -> Option<String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which may hold anything (proc_pid_stat(5)).
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 
 /// Waits until `holds` is `Ok`, and says what was last seen if it never is.
