@@ -10,11 +10,9 @@
 //! future. What [`Effects::carry_out`] owes to this: a step dropped half-way leaves facts that say so.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{Instrument, info, info_span, warn};
 
@@ -36,8 +34,6 @@ const LOOK_AGAIN_LONGEST: Duration = Duration::from_secs(1);
 const NEXT_POD_FIRST: Duration = Duration::from_millis(500);
 /// The longest such wait: what kills the pods (a memory limit, a full disk) may have been put right.
 const NEXT_POD_LONGEST: Duration = Duration::from_secs(30);
-/// Sessions reconciled at the same time: enough to hide waiting, few enough not to flood the API after a restart.
-const RECONCILED_AT_ONCE: usize = 8;
 
 /// Carries out what `decide` says.
 #[derive(Debug)]
@@ -47,15 +43,6 @@ pub struct Engine<E> {
     sessions: Rooms<SessionId, SessionRoom>,
     /// One publish or unpublish per target at a time, so that undoing one never takes away what another has made.
     targets: Rooms<TargetPath, Mutex<()>>,
-}
-
-/// What a look at all sessions came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sweep {
-    /// When to look again, although nothing changes: the earliest planned end of a mount pod.
-    pub look_again_at: Option<Timestamp>,
-    /// Sessions that could not be reconciled; each is in the log with its reason.
-    pub failed: usize,
 }
 
 /// How one look, decision and carrying-out ended.
@@ -121,36 +108,6 @@ impl<E: Effects> Engine<E> {
             }
         };
         work.instrument(span).await
-    }
-
-    /// Reconciles every session that there is, a few at a time.
-    ///
-    /// # Errors
-    /// When the sessions can't be listed, or `deadline` passes: the rest is left for the next time.
-    pub async fn reconcile_all(self: &Arc<Self>, deadline: Instant) -> Result<Sweep, EngineError> {
-        let listed = timeout_at(deadline, self.effects.sessions()).await;
-        let listed = listed.map_err(|_| timed_out("reconcile", Duration::ZERO, "listing the sessions"))?;
-        let sessions = listed.map_err(|e| failed("reconcile".to_owned(), "list the sessions", e))?;
-        let (slots, mut tasks) = (Arc::new(Semaphore::new(RECONCILED_AT_ONCE)), JoinSet::new());
-        for session in sessions {
-            let (engine, slots) = (Arc::clone(self), Arc::clone(&slots));
-            tasks.spawn(async move {
-                let _slot = slots.acquire().await;
-                engine.achieve(&session, Goal::Reconcile, deadline).await.inspect_err(|error| {
-                    warn!(%session, error = error as &dyn std::error::Error, "the session could not be reconciled");
-                })
-            });
-        }
-        let mut sweep = Sweep::default();
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(Ok(moment)) => {
-                    sweep.look_again_at = [sweep.look_again_at, moment].into_iter().flatten().min();
-                }
-                Ok(Err(_)) | Err(_) => sweep.failed += 1,
-            }
-        }
-        Ok(sweep)
     }
 
     async fn in_turn(
@@ -343,10 +300,6 @@ impl Run<'_> {
 
 fn timed_out(goal: &(impl fmt::Display + ?Sized), limit: Duration, state: &str) -> EngineError {
     EngineError::TimedOut { goal: goal.to_string(), limit_s: limit.as_secs_f64(), state: state.to_owned() }
-}
-
-fn failed(goal: String, step: &str, error: EffectError) -> EngineError {
-    EngineError::Failed { goal, step: step.to_owned(), source: Box::new(error) }
 }
 
 #[cfg(test)]

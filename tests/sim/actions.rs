@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mountpod::mountpod::effects::Effects;
 use mountpod::mountpod::engine::{Engine, EngineError};
 use mountpod::mountpod::plan::{Goal, Limits};
 use mountpod::volume::{Exclusivity, SessionId, TargetPath, Writability};
@@ -94,8 +95,15 @@ impl Sim {
         self.engine = new_engine(&self.shared, self.limits);
         let engine = Arc::clone(&self.engine);
         self.driver.spawn(async move {
-            // Its failures are seen by the loops below, which go on for ever.
-            drop(engine.reconcile_all(Instant::now() + RPC_LIMIT).await);
+            let mut looks = JoinSet::new();
+            for session in engine.effects().sessions().await.unwrap_or_default() {
+                let engine = Arc::clone(&engine);
+                looks.spawn(async move {
+                    engine.achieve(&session, Goal::Reconcile, Instant::now() + RPC_LIMIT).await
+                });
+            }
+            // Their failures are seen by the loops below, which go on for ever.
+            while looks.join_next().await.is_some() {}
         });
         for id in ids {
             let engine = Arc::clone(&self.engine);
