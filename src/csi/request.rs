@@ -11,7 +11,9 @@ use super::api::v1;
 use super::status::RpcError;
 use crate::config::capacity::CapacityRange;
 use crate::config::field::{InvalidField, entry, plain_map, plain_text, quoted, too_long};
-use crate::volume::{InvalidTarget, Secrets, SnapshotId, TargetPath, VolumeId};
+use crate::config::parameters::ROOT;
+use crate::provision::{Catalog, Filesystem};
+use crate::volume::{FilesystemName, InvalidTarget, Secrets, SnapshotId, TargetPath, VolumeId};
 
 /// A Kubernetes Secret holds up to 1 MiB, more than the general limit of CSI: certificates are secrets, too.
 const SECRETS_BYTES_MAX: usize = 1 << 20;
@@ -44,6 +46,21 @@ pub(super) fn inline_name(field: &'static str, text: &str) -> Result<Option<Inli
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     let sum = text.strip_prefix("csi-").filter(|sum| sum.len() == 64 && sum.bytes().all(is_digit));
     Ok(sum.map(|_| InlineName(text.to_owned())))
+}
+
+/// The filesystem that the parameters in `field` name, or the default one.
+pub(super) fn filesystem(
+    catalog: &impl Catalog,
+    field: &str,
+    name: Option<&FilesystemName>,
+) -> Result<Filesystem, InvalidField> {
+    catalog.filesystem(name).ok_or_else(|| {
+        let why = match name {
+            Some(name) => format!("is \"{name}\", which no --hostdir-root names"),
+            None => "is missing: this driver serves no root".to_owned(),
+        };
+        InvalidField::new(entry(field, ROOT), why)
+    })
 }
 
 /// A `snapshot_id`.

@@ -58,8 +58,8 @@ pub trait MountService: PublishedTargets {
     /// Mounts a volume at a target. Asked again for the same, it succeeds at once.
     ///
     /// # Errors
-    /// See [`MountError`]. After any of them but `TimedOut` nothing of this publish is left: the kubelet may never call
-    /// unpublish for it.
+    /// See [`MountError`]. After a [final](MountError::is_final) one nothing of this publish is left: the kubelet may never
+    /// call unpublish for it.
     fn publish(&self, request: PublishRequest) -> impl Future<Output = Result<(), MountError>> + Send;
 
     /// Unmounts whatever volume of ours is at the target, and removes the target. Asked again, it succeeds at once.
@@ -190,6 +190,12 @@ pub enum MountError {
 }
 
 impl MountError {
+    /// Is nothing left of a publish that ended so, and nothing more to be expected of it?
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::TimedOut { .. })
+    }
+
     /// What was asked has failed. A `MountError` that an effect gave as the reason (a target that can't be used, a volume
     /// that does not exist) comes out again as it was.
     #[must_use]

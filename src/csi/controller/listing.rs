@@ -95,7 +95,7 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         let said = VolumeParameters::of_volume("parameters", &request.parameters)?;
         let node = request.accessible_topology.as_ref();
         let node = node.map(|topology| topology::node("accessible_topology", topology)).transpose()?;
-        let filesystem = self.filesystem("parameters", said.root.as_ref())?;
+        let filesystem = check::filesystem(&self.provisioner, "parameters", said.root.as_ref())?;
         let wanted = node.map(|node| vec![node]);
         let reachable = topology::satisfied(wanted.as_deref(), filesystem.reach, &self.node).is_ok();
         if !capable || !reachable {

@@ -14,8 +14,8 @@ use super::Desk;
 use crate::config::field::InvalidField;
 use crate::config::parameters::{self, VolumeParameters, overlaid};
 use crate::mountpod::service::PublishedTargets;
-use crate::provision::{Filesystem, FindError, Lifetime, NewVolume, Provisioner, Source, Volume};
-use crate::volume::{ClientKind, FilesystemName, VolumeId};
+use crate::provision::{FindError, Lifetime, NewVolume, Provisioner, Source, Volume};
+use crate::volume::{ClientKind, VolumeId};
 
 impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
     pub(super) async fn create_volume(
@@ -31,7 +31,7 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         let required_nodes = topology::required_nodes(request.accessibility_requirements.as_ref())?;
         check::secrets(request.secrets)?;
 
-        let filesystem = self.filesystem("parameters", said.root.as_ref())?;
+        let filesystem = check::filesystem(&self.provisioner, "parameters", said.root.as_ref())?;
         topology::satisfied(required_nodes.as_deref(), filesystem.reach, &self.node)
             .map_err(|why| RpcError::Topology { why })?;
         let source = source.map(WantedSource::existing).transpose()?;
@@ -147,21 +147,6 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         ])?;
         self.provisioner.modify(&id, limits).await?;
         Ok(v1::ControllerModifyVolumeResponse {})
-    }
-
-    /// The filesystem that a request names, or the default one.
-    pub(super) fn filesystem(
-        &self,
-        field: &str,
-        name: Option<&FilesystemName>,
-    ) -> Result<Filesystem, InvalidField> {
-        self.provisioner.filesystem(name).ok_or_else(|| match name {
-            Some(name) => {
-                let why = format!("is \"{name}\", which no --hostdir-root names");
-                InvalidField::new(format!("{field}[\"root\"]"), why)
-            }
-            None => InvalidField::new(format!("{field}[\"root\"]"), "is missing: this driver serves no root"),
-        })
     }
 
     /// A volume as CSI tells it.

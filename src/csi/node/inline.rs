@@ -15,7 +15,7 @@ use super::publish::{Wanted, access};
 use crate::config::capacity::CapacityRange;
 use crate::config::field::InvalidField;
 use crate::config::parameters::InlineParameters;
-use crate::mountpod::service::{MountError, MountService};
+use crate::mountpod::service::MountService;
 use crate::provision::{InlineVolumes, Lifetime, NewVolume};
 use crate::volume::{TargetPath, VolumeId};
 
@@ -35,14 +35,7 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
         check::unused_path("staging_target_path", &request.staging_target_path)?;
         let said = InlineParameters::of_context("volume_context", &request.volume_context)?;
         let secrets = check::secrets(request.secrets)?;
-        let root = said.volume.root.as_ref();
-        let filesystem = self.catalog.filesystem(root).ok_or_else(|| match root {
-            Some(root) => {
-                let why = format!("is \"{root}\", which no --hostdir-root names");
-                InvalidField::new("volume_context[\"root\"]", why)
-            }
-            None => InvalidField::new("volume_context[\"root\"]", "is missing: this driver serves no root"),
-        })?;
+        let filesystem = check::filesystem(&self.catalog, "volume_context", said.volume.root.as_ref())?;
         let id = VolumeId::for_csi_name(filesystem.name.clone(), name.as_str());
         let _guard = self.edge.claim(vec![
             Claim::Alone(Thing::Target(target.clone())),
@@ -61,7 +54,7 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
         let wanted = Wanted { target, access, client: said.volume.client, secrets };
         let published = self.mount(wanted, id.clone(), volume.resources).await;
         if let Err(error) = &published
-            && nothing_goes_on(error)
+            && error.is_final()
         {
             // After such an error the kubelet calls unpublish no more.
             self.take_back(&id).await;
@@ -127,9 +120,4 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
             );
         }
     }
-}
-
-/// Is that a final error for the kubelet, after which it takes the volume for unpublished?
-fn nothing_goes_on(error: &MountError) -> bool {
-    !matches!(error, MountError::TimedOut { .. })
 }
