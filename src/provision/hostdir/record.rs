@@ -12,7 +12,7 @@ use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::super::{Lifetime, Source, StoreError};
+use super::super::{Lifetime, NewVolume, Source, StoreError};
 use super::below::{each_entry, open};
 use crate::volume::{Resources, VolumeId};
 
@@ -66,20 +66,16 @@ pub(super) enum VolumeState {
 }
 
 impl VolumeRecord {
-    pub(super) fn new(
-        csi_name: String,
-        capacity_bytes: u64,
-        source: Option<Source>,
-        limits: Resources,
-    ) -> Self {
+    /// The record of a volume that is to be made.
+    pub(super) fn new(wanted: &NewVolume, capacity_bytes: u64) -> Self {
         Self {
             form: FORM,
-            csi_name,
+            csi_name: wanted.csi_name.clone(),
             capacity_bytes,
-            source,
-            created_with: limits,
-            resources: limits,
-            lifetime: Lifetime::Persistent,
+            source: wanted.source.clone(),
+            created_with: wanted.resources,
+            resources: wanted.resources,
+            lifetime: wanted.lifetime,
             state: VolumeState::Creating,
         }
     }

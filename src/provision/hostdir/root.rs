@@ -122,13 +122,8 @@ pub(super) fn prepare(roots: &[HostdirRoot]) -> Result<(), RootError> {
         if seen.iter().any(|(other, _)| other.name == root.name) {
             return Err(RootError::SameName(root.name.to_string()));
         }
-        let unusable = |source: io::Error| RootError::Unusable {
-            name: root.name.to_string(),
-            dir: root.dir.clone(),
-            source,
-        };
-        make_if_ours(root).map_err(|e| unusable(e.into()))?;
-        let real = root.dir.canonicalize().map_err(unusable)?;
+        make_if_ours(root).map_err(unusable(root))?;
+        let real = root.dir.canonicalize().map_err(unusable(root))?;
         for (other, other_real) in &seen {
             let pair = |inner: &HostdirRoot, outer: &HostdirRoot| RootError::Nested {
                 inner: inner.name.to_string(),
@@ -144,13 +139,15 @@ pub(super) fn prepare(roots: &[HostdirRoot]) -> Result<(), RootError> {
         seen.push((root, real));
     }
     // Only now: nothing is made in a root that is refused.
-    roots.iter().try_for_each(|root| {
-        make_own_dirs(root).map_err(|errno| RootError::Unusable {
-            name: root.name.to_string(),
-            dir: root.dir.clone(),
-            source: errno.into(),
-        })
-    })
+    roots.iter().try_for_each(|root| make_own_dirs(root).map_err(unusable(root)))
+}
+
+fn unusable<E: Into<io::Error>>(root: &HostdirRoot) -> impl FnOnce(E) -> RootError {
+    move |error| RootError::Unusable {
+        name: root.name.to_string(),
+        dir: root.dir.clone(),
+        source: error.into(),
+    }
 }
 
 /// Takes the roots for this driver, but for those that other nodes serve, too.
@@ -162,21 +159,16 @@ pub(super) fn take(roots: &[HostdirRoot]) -> Result<Vec<Flock<File>>, RootError>
 }
 
 fn take_one(root: &HostdirRoot) -> Result<Option<Flock<File>>, RootError> {
-    let unusable = |source: io::Error| RootError::Unusable {
-        name: root.name.to_string(),
-        dir: root.dir.clone(),
-        source,
-    };
     if root.reach == Reach::Shared {
         return Ok(None);
     }
-    let own = File::open(root.dir.join(OWN_DIR)).map_err(unusable)?;
+    let own = File::open(root.dir.join(OWN_DIR)).map_err(unusable(root))?;
     match Flock::lock(own, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => {
             Err(RootError::InUse { name: root.name.to_string(), dir: root.dir.clone() })
         }
-        Err((_, errno)) => Err(unusable(errno.into())),
+        Err((_, errno)) => Err(unusable(root)(errno)),
     }
 }
 

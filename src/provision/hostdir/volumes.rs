@@ -53,8 +53,7 @@ pub(super) fn create(roots: &Roots, new: &NewVolume, stop: &Stop) -> Result<Volu
     }
     let least = source_bytes(roots, new.source.as_ref())?;
     let capacity_bytes = possible(&root, new.capacity, new.capacity.choose(least)?)?;
-    let record = VolumeRecord::new(new.csi_name.clone(), capacity_bytes, new.source.clone(), new.resources);
-    let record = VolumeRecord { lifetime: new.lifetime, ..record };
+    let record = VolumeRecord::new(new, capacity_bytes);
     record::write(root.volumes.as_fd(), id.name(), &record)?;
     complete(roots, &root, &id, record, stop)
 }

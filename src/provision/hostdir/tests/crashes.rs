@@ -56,8 +56,7 @@ fn states() -> Vec<State> {
 }
 
 fn write(world: &World, state: VolumeState) {
-    let record =
-        VolumeRecord { state, ..VolumeRecord::new(NAME.to_owned(), 1 << 20, None, Resources::default()) };
+    let record = VolumeRecord { state, ..VolumeRecord::new(&wanted("main", NAME), 1 << 20) };
     let root = world.roots().get(&"main".parse().unwrap()).unwrap().open().unwrap();
     record::write(root.volumes.as_fd(), NAME, &record).unwrap();
 }
