@@ -8,6 +8,8 @@ use crate::volume::{FilesystemName, InvalidId};
 
 /// Bytes of a Unix socket's address less its terminating NUL (unix(7), `sun_path`).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The driver's name, unless the administrator gives it another one.
+pub(super) const DEFAULT_DRIVER_NAME: &str = "csi.mountpod.dev";
 /// The name of the root that is served when no `--hostdir-root` is given.
 pub const DEFAULT_ROOT: &str = "data";
 
@@ -38,7 +40,7 @@ pub struct StandaloneOptions {
     pub hostdir_roots: Vec<HostdirRoot>,
 
     /// Name of the driver, as workloads and storage classes refer to it.
-    #[arg(long, default_value = "csi.mountpod.dev", value_name = "NAME")]
+    #[arg(long, default_value = DEFAULT_DRIVER_NAME, value_name = "NAME")]
     pub driver_name: DriverName,
 
     /// Name of this node, unique in the cluster; by default the host name.

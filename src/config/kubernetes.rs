@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::flags::{DriverName, Endpoint, HostdirRoot, NodeId, absolute_dir};
+use super::flags::{DEFAULT_DRIVER_NAME, DriverName, Endpoint, HostdirRoot, NodeId, absolute_dir};
 
 /// The name of the node engine: label of its mount pods, and directory below the driver's own.
 pub const NODE_OWNER: &str = "node";
@@ -78,7 +78,7 @@ pub struct ControllerOptions {
 #[derive(Debug, Clone, clap::Args)]
 pub struct CommonOptions {
     /// Name of the driver, as workloads and storage classes refer to it.
-    #[arg(long, default_value = "csi.mountpod.dev", value_name = "NAME")]
+    #[arg(long, default_value = DEFAULT_DRIVER_NAME, value_name = "NAME")]
     pub driver_name: DriverName,
 
     /// Directory of the nodes in which volumes may be made, and the name that requests use for it. Repeatable; without
