@@ -18,7 +18,7 @@ use crate::mountpod::service::{
     Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
 };
 use crate::mounts::bind::remove_target;
-use crate::mounts::target::{Place, TargetError};
+use crate::mounts::target::Place;
 use crate::runtime::{MountPods, RunningPod};
 use crate::volume::{Exclusivity, SessionId, ShareKey, TargetPath, VolumeId};
 
@@ -178,15 +178,10 @@ impl<R: MountPods> NodeService<R> {
             };
         }
         let place = target.clone();
-        let found = tokio::task::spawn_blocking(move || Place::find(&place)?.is_there_and_empty()).await;
-        match found {
-            Ok(Ok(true)) => Ok(TargetBefore::There),
-            Ok(Ok(false)) => Ok(TargetBefore::Absent),
-            Ok(Err(error)) => Err(target_error(error)),
-            Err(panic) => {
-                Err(MountError::Failed { what: "looking at the target".to_owned(), source: panic.into() })
-            }
-        }
+        let look =
+            move || Place::find(&place).and_then(|place| place.is_there_and_empty()).map_err(target_error);
+        let is_there = blocking("look at the target", look).await.map_err(mount_error)?;
+        Ok(if is_there { TargetBefore::There } else { TargetBefore::Absent })
     }
 
     /// Removes a target directory that a failed publish may have made.
@@ -210,13 +205,8 @@ impl<R: MountPods> NodeService<R> {
             self.engine.achieve(&session, goal, deadline).await?;
         }
         let target = target.clone();
-        let removed = tokio::task::spawn_blocking(move || remove_target(&target)).await;
-        match removed {
-            Ok(result) => result.map_err(|error: TargetError| target_error(error)),
-            Err(panic) => {
-                Err(MountError::Failed { what: "removing the target".to_owned(), source: panic.into() })
-            }
-        }
+        let remove = move || remove_target(&target).map_err(target_error);
+        blocking("remove the target", remove).await.map_err(mount_error)
     }
 
     /// The volume of a session, when it is known to be another one.
