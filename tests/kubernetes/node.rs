@@ -96,8 +96,15 @@ pub fn plugin_user(world: &World) -> String {
     format!("system:serviceaccount:{}:{}", world.namespace, account.as_str().unwrap_or("default"))
 }
 
+/// Ends the node plugin as `kubectl delete pod` would.
+pub fn delete_plugin_pod(world: &World) {
+    let pod = plugin_pod(world).expect("a node plugin");
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    world.api.delete(&format!("/api/v1/namespaces/{}/pods/{name}", world.namespace));
+}
+
 /// The node plugin's pod that isn't being deleted.
-pub fn plugin_pod(world: &World) -> Option<Value> {
+fn plugin_pod(world: &World) -> Option<Value> {
     let pods = world.api.list(&format!("/api/v1/namespaces/{}/pods", world.namespace));
     pods.into_iter().find(|pod| {
         pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet"

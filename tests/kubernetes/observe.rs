@@ -37,7 +37,13 @@ impl MountPod {
         refs.map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect()
     }
 
-    pub fn is_ending(&self) -> bool {
+    /// Has it a ref of this workload (kubelet targets hold its uid), and no end in sight?
+    pub fn serves(&self, workload: &Value) -> bool {
+        let uid = workload["metadata"]["uid"].as_str().unwrap_or_default();
+        !self.is_ending() && self.refs().values().any(|target| target.contains(uid))
+    }
+
+    fn is_ending(&self) -> bool {
         !self.0["metadata"]["deletionTimestamp"].is_null()
     }
 
@@ -53,13 +59,17 @@ pub fn mount_pods(world: &World) -> Vec<MountPod> {
     world.api.list(&path).into_iter().map(MountPod).collect()
 }
 
-/// The one mount pod that refers to targets of this workload (kubelet targets hold its uid).
+/// The one mount pod that refers to targets of this workload.
 pub fn mount_pod_of(world: &World, workload: &Value) -> MountPod {
-    let uid = workload["metadata"]["uid"].as_str().unwrap_or_default();
     let mut found = mount_pods(world);
     let seen: Vec<String> = found.iter().map(MountPod::says).collect();
-    found.retain(|pod| !pod.is_ending() && pod.refs().values().any(|target| target.contains(uid)));
-    assert_eq!(found.len(), 1, "mount pods with a ref of workload {uid}; there are: {seen:?}");
+    found.retain(|pod| pod.serves(workload));
+    assert_eq!(
+        found.len(),
+        1,
+        "mount pods with a ref of {}; there are: {seen:?}",
+        workload["metadata"]["uid"]
+    );
     found.remove(0)
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::objects;
 use crate::wait::{GONE, POD, VOLUME, eventually, so};
+use crate::{objects, observe};
 
 /// The driver's name.
 pub const DRIVER: &str = "csi.mountpod.dev";
@@ -141,6 +141,14 @@ impl Space<'_> {
             None => Ok(()),
             Some(object) => Err(object["status"].to_string()),
         });
+    }
+
+    /// Ends these pods, deletes these claims (each with the name of its volume), and waits until nothing is left.
+    pub fn finish(&self, pods: &[&str], claims: &[(&str, &str)]) {
+        pods.iter().for_each(|pod| self.end(pod));
+        observe::no_publish_left(self.world);
+        claims.iter().for_each(|(claim, volume)| self.unclaim(claim, volume));
+        observe::no_volume_left(self.world);
     }
 
     /// What was said about an object: reason and message.

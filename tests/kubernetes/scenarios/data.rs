@@ -27,8 +27,7 @@ pub fn expanded(world: &World) -> Figures {
     let persistent = world.api.get(&format!("/api/v1/persistentvolumes/{volume}")).expect("the volume");
     assert_eq!(persistent["spec"]["capacity"]["storage"], "128Mi");
     assert_eq!(space.sh("user", "cat /data/file"), "keep this");
-    space.end("user");
-    finish(&space, &[("claim", &volume)]);
+    space.finish(&["user"], &[("claim", &volume)]);
     figures
 }
 
@@ -55,9 +54,7 @@ pub fn restored(world: &World) -> Figures {
     world.api.delete(&path);
     space.gone("volumesnapshots", "shot");
     assert_eq!(space.sh("user-of-restored", "cat /data/file"), "before", "the volume outlives the snapshot");
-    space.end("user-of-restored");
-    space.end("user");
-    finish(&space, &[("claim", &volume), ("restored", &restored)]);
+    space.finish(&["user-of-restored", "user"], &[("claim", &volume), ("restored", &restored)]);
     let shots = observe::entries(&world.root.join(".mountpod/snapshots"));
     assert!(shots.is_empty(), "records of snapshots are left: {shots:?}");
     figures
@@ -72,9 +69,7 @@ pub fn cloned(world: &World) -> Figures {
     let figures = vec![format!("cloned and in use: {}", seconds(begun))];
     assert_eq!(space.sh("user-of-copy", "cat /data/file; echo changed >/data/file"), "original");
     assert_eq!(space.sh("user", "cat /data/file"), "original");
-    space.end("user-of-copy");
-    space.end("user");
-    finish(&space, &[("claim", &volume), ("copy", &copy)]);
+    space.finish(&["user-of-copy", "user"], &[("claim", &volume), ("copy", &copy)]);
     figures
 }
 
@@ -96,10 +91,4 @@ fn copied(space: &Space<'_>, name: &str, source: &Source<'_>) -> String {
     space.start(&objects::pod(&user, name, IDLE));
     space.ready(&user);
     volume
-}
-
-fn finish(space: &Space<'_>, claims: &[(&str, &str)]) {
-    observe::no_publish_left(space.world);
-    claims.iter().for_each(|(claim, volume)| space.unclaim(claim, volume));
-    observe::no_volume_left(space.world);
 }

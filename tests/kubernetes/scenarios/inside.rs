@@ -34,9 +34,7 @@ pub fn least_privilege(world: &World) -> Figures {
     );
 
     let figures = vec![format!("{} processes checked", programs.len())];
-    space.end("user");
-    observe::no_publish_left(world);
-    space.unclaim("claim", &volume);
+    space.finish(&["user"], &[("claim", &volume)]);
     figures
 }
 

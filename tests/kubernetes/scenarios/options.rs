@@ -5,8 +5,7 @@ use serde_json::json;
 use crate::Figures;
 use crate::objects::{self, IDLE};
 use crate::observe;
-use crate::wait::{VOLUME, eventually, so};
-use crate::world::{DRIVER, Space, World};
+use crate::world::{DRIVER, World};
 
 /// fsGroup, readOnly (of the volume and of the mount) and subPath are honoured.
 pub fn of_pods(world: &World) -> Figures {
@@ -40,7 +39,7 @@ pub fn of_pods(world: &World) -> Figures {
     assert_eq!(space.sh("group", "cat /data/part/other"), "more");
     assert_eq!(observe::mount_pods(world).len(), 1, "mount pods of one volume with three kinds of use");
 
-    finish(&space, &["group", "reader", "part"], &volume);
+    space.finish(&["group", "reader", "part"], &[("claim", &volume)]);
     vec!["fsGroup, readOnly, subPath on one mount pod".to_owned()]
 }
 
@@ -57,7 +56,7 @@ pub fn resources(world: &World) -> Figures {
     let resources = mount_pod.0["spec"]["containers"][0]["resources"].clone();
     assert_eq!(resources["limits"]["cpu"], "500m", "resources of the mount pod: {resources}");
     assert_eq!(resources["limits"]["memory"], "134217728", "resources of the mount pod: {resources}");
-    finish(&space, &["user"], &volume);
+    space.finish(&["user"], &[("claim", &volume)]);
     vec![format!("{resources}")]
 }
 
@@ -69,18 +68,6 @@ pub fn inline(world: &World) -> Figures {
     space.ready("user");
     space.sh("user", "echo scratch >/data/file");
     assert_eq!(space.sh("user", "cat /data/file"), "scratch");
-    space.end("user");
-    observe::no_publish_left(world);
-    eventually(VOLUME, "the inline volume's directory to be gone", || {
-        let (directories, records) = observe::volumes_on_disk(world);
-        so(directories.is_empty() && records.is_empty(), || format!("{directories:?} {records:?}"))
-    });
+    space.finish(&["user"], &[]);
     Figures::new()
-}
-
-fn finish(space: &Space<'_>, pods: &[&str], volume: &str) {
-    pods.iter().for_each(|pod| space.end(pod));
-    observe::no_publish_left(space.world);
-    space.unclaim("claim", volume);
-    observe::no_volume_left(space.world);
 }

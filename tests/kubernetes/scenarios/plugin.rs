@@ -34,9 +34,7 @@ pub fn killed(world: &World) -> Figures {
         space.start(&objects::pod(&name, "claim", IDLE));
         let_pass(Duration::from_millis(random.below(BEFORE_DEATH_MS_MAX)));
         if death % DELETIONS_ONE_IN == DELETIONS_ONE_IN - 1 {
-            let pod = node::plugin_pod(world).expect("a node plugin");
-            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            world.api.delete(&format!("/api/v1/namespaces/{}/pods/{name}", world.namespace));
+            node::delete_plugin_pod(world);
         } else {
             node::kill_plugin();
         }
@@ -54,10 +52,7 @@ pub fn killed(world: &World) -> Figures {
         format!("slowest publish through a death: {:.1} s", slowest.as_secs_f64()),
     ];
     (0..DEATHS).for_each(|death| space.gone("pods", &format!("in-flight-{death}")));
-    space.end("writer");
-    observe::no_publish_left(world);
-    space.unclaim("claim", &volume);
-    observe::no_volume_left(world);
+    space.finish(&["writer"], &[("claim", &volume)]);
     figures
 }
 
@@ -68,9 +63,7 @@ pub fn unpublish_later(world: &World) -> Figures {
     let volume = space.bound("claim");
     space.start(&objects::pod("user", "claim", IDLE));
     space.ready("user");
-    let pod = node::plugin_pod(world).expect("a node plugin");
-    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-    world.api.delete(&format!("/api/v1/namespaces/{}/pods/{name}", world.namespace));
+    node::delete_plugin_pod(world);
     let begun = Instant::now();
     space.end("user");
     observe::no_publish_left(world);

@@ -6,7 +6,6 @@ use serde_json::json;
 
 use crate::Figures;
 use crate::objects::{self, IDLE};
-use crate::observe;
 use crate::wait::{GONE, TOLD, eventually, seconds};
 use crate::world::{DRIVER, Space, VOLUMES_NAMESPACE, World};
 
@@ -31,10 +30,7 @@ pub fn by_quota(world: &World) -> Figures {
     let figures = vec![format!("told after {}: {told}", seconds(begun))];
     drop(taken_away);
     space.ready("user");
-    space.end("user");
-    observe::no_publish_left(world);
-    space.unclaim("claim", &volume);
-    observe::no_volume_left(world);
+    space.finish(&["user"], &[("claim", &volume)]);
     figures
 }
 
@@ -46,8 +42,7 @@ pub fn unknown_root(world: &World) -> Figures {
     space.start(&objects::pod_with("user", &volume, IDLE));
     let told = failed_mount(&space, "user", "nowhere");
     let figures = vec![format!("told after {}: {told}", seconds(begun))];
-    space.end("user");
-    observe::no_publish_left(world);
+    space.finish(&["user"], &[]);
     figures
 }
 

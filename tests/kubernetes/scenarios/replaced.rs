@@ -50,7 +50,7 @@ fn replaced(world: &World, name: &str, take_away: impl Fn(&MountPod)) -> Figures
     writer.must_be_well();
 
     let figures = vec![format!("{} -> {}: {progress}", before.name(), after.name())];
-    finish(&space, &volume, &["writer", "idle"]);
+    space.finish(&["writer", "idle"], &[("claim", &volume)]);
     figures
 }
 
@@ -69,7 +69,7 @@ pub fn client_killed(world: &World) -> Figures {
     }
     let progress = writer.must_be_well();
     assert_eq!(observe::mount_pod_of(world, &workload).uid(), pod.uid(), "the mount pod is still the same");
-    finish(&space, &volume, &["writer"]);
+    space.finish(&["writer"], &[("claim", &volume)]);
     vec![format!("3 kills: {progress}")]
 }
 
@@ -80,19 +80,10 @@ fn served<'a>(space: &'a Space<'a>) -> (String, Writer<'a>) {
 }
 
 fn new_generation(world: &World, workload: &Value, before: &MountPod) -> MountPod {
-    let uid = workload["metadata"]["uid"].as_str().unwrap_or_default();
     eventually(POD, "a mount pod of a new generation with the workload's ref", || {
         let mut pods = observe::mount_pods(world);
         let seen: Vec<String> = pods.iter().map(|pod| format!("{} {:?}", pod.name(), pod.refs())).collect();
-        pods.retain(|pod| pod.uid() != before.uid() && !pod.is_ending());
-        let mut found = pods.into_iter().filter(|pod| pod.refs().values().any(|target| target.contains(uid)));
-        found.next().ok_or_else(|| format!("{seen:?}"))
+        pods.retain(|pod| pod.uid() != before.uid() && pod.serves(workload));
+        pods.pop().ok_or_else(|| format!("{seen:?}"))
     })
-}
-
-fn finish(space: &Space<'_>, volume: &str, pods: &[&str]) {
-    pods.iter().for_each(|pod| space.end(pod));
-    observe::no_publish_left(space.world);
-    space.unclaim("claim", volume);
-    observe::no_volume_left(space.world);
 }
