@@ -4,15 +4,9 @@
 //! the same run: one state write and one mount for a warm publish, and one process start more for a cold one. Ratios
 //! are what counts: absolute times are those of the machine.
 #![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
     clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::let_underscore_must_use,
     clippy::print_stderr,
     clippy::print_stdout,
-    clippy::too_many_lines,
     clippy::unwrap_used,
     reason = "a test may panic, print figures and start processes"
 )]

@@ -1,17 +1,5 @@
 //! Does the code keep what ARCHITECTURE.md promises? Each test holds one invariant by reading the sources.
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::let_underscore_must_use,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::too_many_lines,
-    clippy::unwrap_used,
-    reason = "a test may panic, print figures and start processes"
-)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,19 +3,7 @@
 //! The load never retries: writers with fsync, readers, appends, a metadata loop, an unlinked open file. It runs against
 //! the whole driver, mounted by NodePublishVolume, and in a process of its own: a process that starts programs must hold
 //! no file of a volume whose client it kills, since closing an inherited one waits for that client.
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::let_underscore_must_use,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::too_many_lines,
-    clippy::unwrap_used,
-    reason = "a test may panic, print figures and start processes"
-)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test may panic and print figures")]
 
 mod chaos;
 mod support;

@@ -1,17 +1,5 @@
 //! Does the driver do its main job: publish, share, refuse, restart, and end?
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::let_underscore_must_use,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::too_many_lines,
-    clippy::unwrap_used,
-    reason = "a test may panic, print figures and start processes"
-)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may panic and start processes")]
 
 mod support;
 

@@ -3,7 +3,6 @@
 //! `MOUNTPOD_CHAOS_SECONDS` lengthens the run; by default both tests together take about 20 seconds.
 
 #![allow(
-    missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::print_stdout,
