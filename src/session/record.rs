@@ -46,11 +46,10 @@ impl SessionRecord {
     /// # Errors
     /// When the file can't be written.
     pub fn write(&self, state_dir: &StateDir) -> io::Result<()> {
-        let path = state_dir.record(&self.session);
         // The session's mount does not outlive the machine, so the record need not either: no fsync.
-        let new = path.with_extension("new");
-        std::fs::write(&new, serde_json::to_vec(self)?)?;
-        std::fs::rename(&new, &path)
+        let draft = state_dir.record_draft(&self.session);
+        std::fs::write(&draft, serde_json::to_vec(self)?)?;
+        std::fs::rename(&draft, state_dir.record(&self.session))
     }
 
     /// Reads the record of a session; `None` when it has none of this version.

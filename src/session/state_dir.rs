@@ -71,6 +71,12 @@ impl StateDir {
         self.session(session).join("record.json")
     }
 
+    /// Where a session's record is written, before it is moved into its place.
+    #[must_use]
+    pub fn record_draft(&self, session: &SessionId) -> PathBuf {
+        self.record(session).with_extension("new")
+    }
+
     /// Creates the directories of a session that is not mounted: if it is, this asks its client.
     ///
     /// # Errors
@@ -88,6 +94,8 @@ impl StateDir {
         // Not remove_dir_all: if the mount still stood there, that would delete the volume.
         missing_is_fine(std::fs::remove_dir(self.mount_point(session)))?;
         missing_is_fine(std::fs::remove_file(self.record(session)))?;
+        // Left by a driver that was killed before it moved the record into its place.
+        missing_is_fine(std::fs::remove_file(self.record_draft(session)))?;
         missing_is_fine(std::fs::remove_dir(self.session(session)))
     }
 
@@ -178,6 +186,17 @@ mod tests {
         ] {
             assert_eq!(dir.session_of(&entry(fs_type, &source)), None, "{fs_type} {source}");
         }
+    }
+
+    #[test]
+    fn a_record_that_was_only_begun_goes_with_its_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = StateDir::create(dir.path()).unwrap();
+        let session: SessionId = SESSION.parse().unwrap();
+        dir.create_session(&session).unwrap();
+        std::fs::write(dir.record_draft(&session), "{\"vers").unwrap();
+        dir.remove_session(&session).unwrap();
+        assert!(dir.recorded().unwrap().is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! removes a pod's volumes after its processes are gone: while the directory of the agent's socket is there, so may
 //! they be. Files of the driver's own name these directories, so that a driver that was away finds ghosts as well.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -13,6 +14,11 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::manifest::{AGENT_SOCKET, AGENT_VOLUME};
 use crate::mountpod::facts::PodUid;
+
+/// The extension of a pod's file.
+const RECORD: &str = "json";
+/// That of a file that is being written.
+const DRAFT: &str = "draft";
 
 /// Where the kubelet keeps pods, and where this driver keeps what it must know of them.
 #[derive(Debug, Clone)]
@@ -46,7 +52,8 @@ impl Places {
 
     /// Writes down that there is such a pod.
     pub(super) fn write(&self, uid: &PodUid, pod: &Pod) -> io::Result<()> {
-        let (path, draft) = (self.record(uid), self.records.join(format!("{}.draft", uid.0)));
+        let path = self.record(uid);
+        let draft = path.with_extension(DRAFT);
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&serde_json::to_vec(pod)?)?;
@@ -62,13 +69,19 @@ impl Places {
         }
     }
 
-    /// All pods that were written down. A record that can't be read, cut off by a crash, is left out.
+    /// All pods that an earlier driver has written down. What it was writing when it was killed goes; a record that can't
+    /// be read is left out.
     pub(super) fn written(&self) -> io::Result<Vec<Pod>> {
         let mut pods = Vec::new();
         for entry in fs::read_dir(&self.records)? {
             let path = entry?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
+            match path.extension().and_then(OsStr::to_str) {
+                Some(RECORD) => {}
+                Some(DRAFT) => {
+                    fs::remove_file(&path)?;
+                    continue;
+                }
+                _ => continue,
             }
             match fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
                 Ok(pod) => pods.push(pod),
@@ -81,7 +94,7 @@ impl Places {
     }
 
     fn record(&self, uid: &PodUid) -> PathBuf {
-        self.records.join(format!("{}.json", uid.0))
+        self.records.join(format!("{}.{RECORD}", uid.0))
     }
 }
 
@@ -100,7 +113,9 @@ mod tests {
         pod.metadata.uid = Some(uid.0.clone());
         places.write(&uid, &pod).unwrap();
         fs::write(dir.path().join("pods/u-2.json"), "{\"metada").unwrap();
+        fs::write(dir.path().join("pods/u-3.draft"), "{\"meta").unwrap();
         assert_eq!(places.written().unwrap(), [pod]);
+        assert!(!dir.path().join("pods/u-3.draft").exists(), "nobody will finish it");
         places.forget(&uid).unwrap();
         places.forget(&uid).unwrap();
         assert!(places.written().unwrap().is_empty());
