@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mountpod::mountpod::decide::decide;
 use mountpod::mountpod::facts::{
     AgentFact, BoundFact, ConnectionFact, Deletion, DeviceNumber, Facts, Generation, PodFact, PodId, PodName,
-    PodPhase, PodUid, ResourceVersion, Timestamp, WorkloadFact,
+    PodPhase, PodUid, ResourceVersion, Timestamp,
 };
 use mountpod::mountpod::plan::{Goal, Limits};
 use mountpod::volume::{Exclusivity, TargetPath, Writability};
@@ -41,12 +41,7 @@ fn served(number: u32) -> Facts {
         delete_after: None,
         agent: AgentFact::Serving,
     };
-    let bind = |target| BoundFact {
-        target,
-        device,
-        writability: Writability::ReadWrite,
-        workload: WorkloadFact::Unknown,
-    };
+    let bind = |target| BoundFact { target, device, writability: Writability::ReadWrite };
     Facts {
         session: format!("{number:032x}").parse().unwrap(),
         now: Timestamp(0),

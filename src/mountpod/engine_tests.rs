@@ -6,7 +6,7 @@ use std::sync::Mutex as StdMutex;
 use super::*;
 use crate::mountpod::facts::{
     AgentFact, BoundFact, Deletion, DeviceNumber, Generation, PodFact, PodId, PodName, PodPhase, PodUid,
-    ResourceVersion, WorkloadFact,
+    ResourceVersion,
 };
 use crate::mountpod::refs::Refs;
 use crate::volume::Writability;
@@ -32,7 +32,6 @@ impl Effects for Dying {
                 target: "/t".parse().unwrap(),
                 device,
                 writability: Writability::ReadWrite,
-                workload: WorkloadFact::Unknown,
             }],
             wanted: BTreeSet::new(),
             gone: BTreeSet::new(),

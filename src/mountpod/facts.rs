@@ -81,7 +81,7 @@ pub struct Facts {
     pub bound: Vec<BoundFact>,
     /// Targets of publishes in flight, the goal's own included.
     pub wanted: BTreeSet<TargetPath>,
-    /// Counted targets whose workload is known to be gone: nobody will call unpublish for them.
+    /// Targets whose workload is known to be gone: nobody will call unpublish for them.
     pub gone: BTreeSet<TargetPath>,
 }
 
@@ -189,15 +189,4 @@ pub struct BoundFact {
     pub device: DeviceNumber,
     /// Writable?
     pub writability: Writability,
-    /// Is the workload of the target known to be gone?
-    pub workload: WorkloadFact,
-}
-
-/// What is known of the workload behind a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkloadFact {
-    /// It may exist.
-    Unknown,
-    /// It is gone: nobody will call unpublish for it.
-    Gone,
 }

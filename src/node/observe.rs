@@ -11,7 +11,6 @@ use crate::agent::frames::ClientState;
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{
     AgentFact, BoundFact, ConnectionFact, DeviceNumber, Facts, PodFact, PodId, PodPhase, Timestamp,
-    WorkloadFact,
 };
 use crate::mountpod::pod::{is_of, pod_fact};
 use crate::mounts::table::{MountEntry, MountTable};
@@ -34,7 +33,7 @@ impl<R: MountPods> NodeEffects<R> {
             }
             pods = self.pods_of(session);
         }
-        let mut bound = self.bound(session, &table);
+        let bound = self.bound(session, &table);
         let connection = match own_mount {
             Some(device) => self.connection(session, device, &pods),
             // Its mounts are gone, and its client flushes: it was being closed, perhaps by a driver that was killed.
@@ -42,9 +41,6 @@ impl<R: MountPods> NodeEffects<R> {
             None => ConnectionFact::None,
         };
         let gone = self.gone(&pods, &bound).await?;
-        for bound in bound.iter_mut().filter(|bound| gone.contains(&bound.target)) {
-            bound.workload = WorkloadFact::Gone;
-        }
         Ok(Facts {
             session: session.clone(),
             now: now(),
@@ -132,8 +128,7 @@ impl<R: MountPods> NodeEffects<R> {
 fn bound_fact(mount: &MountEntry) -> Option<BoundFact> {
     // No target of ours has a path of another form: publish refuses it.
     let target = mount.mount_point.to_str()?.parse().ok()?;
-    let workload = WorkloadFact::Unknown;
-    Some(BoundFact { target, device: mount.device, writability: mount.writability, workload })
+    Some(BoundFact { target, device: mount.device, writability: mount.writability })
 }
 
 /// What an agent says, as far as it matters for one session.

@@ -1,10 +1,11 @@
 //! What does the driver see of the simulated world?
 
+use std::collections::BTreeSet;
+
 use mountpod::mountpod::facts::{
     AgentFact, BoundFact, ConnectionFact, Deletion, DeviceNumber, Facts, PodFact, PodPhase, ResourceVersion,
-    WorkloadFact,
 };
-use mountpod::volume::SessionId;
+use mountpod::volume::{SessionId, TargetPath};
 
 use crate::world::{Broken, Client, Pod, Processes, Session, World};
 
@@ -86,15 +87,11 @@ fn bound(session: &Session) -> Vec<BoundFact> {
             target: target.clone(),
             device: device(bound.connection),
             writability: bound.writability,
-            workload: if is_gone(session, target) { WorkloadFact::Gone } else { WorkloadFact::Unknown },
         })
         .collect()
 }
 
-fn gone(session: &Session) -> std::collections::BTreeSet<mountpod::volume::TargetPath> {
-    session.targets.keys().filter(|target| is_gone(session, target)).cloned().collect()
-}
-
-fn is_gone(session: &Session, target: &mountpod::volume::TargetPath) -> bool {
-    session.targets.get(target).is_some_and(|target| target.forgotten)
+fn gone(session: &Session) -> BTreeSet<TargetPath> {
+    let forgotten = session.targets.iter().filter(|(_, target)| target.forgotten);
+    forgotten.map(|(path, _)| path.clone()).collect()
 }

@@ -5,7 +5,7 @@ use super::ending::{close, delete, end};
 use super::serve::{Serving, adopt, rebind_stale, serve};
 use super::unpublish::drop_refs;
 use super::view::{View, is_alive, stuck};
-use crate::mountpod::facts::{ConnectionFact, Deletion, PodFact, WorkloadFact};
+use crate::mountpod::facts::{ConnectionFact, Deletion, PodFact};
 use crate::mountpod::plan::{Plan, Step};
 use crate::volume::TargetPath;
 
@@ -47,11 +47,8 @@ fn drop_abandoned(view: &View<'_>, steps: &mut Steps) -> bool {
 
 /// Takes away binds that nobody is counted for and whose workload is gone.
 fn unbind_orphans(view: &View<'_>, steps: &mut Steps) {
-    let gone = view.facts.bound.iter().filter(|bound| bound.workload == WorkloadFact::Gone);
-    let mut orphans: Vec<_> = gone.map(|bound| &bound.target).collect();
-    orphans.dedup();
-    for target in orphans {
-        if !view.claims.contains(target) && !view.facts.wanted.contains(target) {
+    for target in view.facts.gone.difference(&view.facts.wanted) {
+        if !view.bound_at(target).is_empty() && !view.claims.contains(target) {
             let step = Step::Unbind { target: target.clone() };
             steps.add(step, "nobody is counted for the target and its workload is gone");
         }

@@ -2,7 +2,7 @@
 
 use crate::mountpod::facts::{
     AgentFact, BoundFact, ConnectionFact, Deletion, DeviceNumber, Facts, Generation, PodFact, PodPhase,
-    Timestamp, WorkloadFact,
+    Timestamp,
 };
 use crate::mountpod::plan::{Limits, Step};
 use crate::mountpod::refs::Refs;
@@ -95,7 +95,7 @@ fn is_spent(pod: &PodFact, connection: &ConnectionFact) -> bool {
 }
 
 fn claims(facts: &Facts) -> Refs {
-    let bound = facts.bound.iter().filter(|bound| bound.workload != WorkloadFact::Gone);
+    let bound = facts.bound.iter().filter(|bound| !facts.gone.contains(&bound.target));
     // How a lost ref counted can't be known; a newcomer that wants the volume alone is refused in either case.
     let mut claims: Refs = bound.map(|bound| (bound.target.clone(), Exclusivity::Shared)).collect();
     for (target, exclusivity) in facts.pods.iter().flat_map(|pod| pod.refs.iter()) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::mountpod::decide::decide;
 use crate::mountpod::facts::{
     AgentFact, BoundFact, ConnectionFact, Deletion, DeviceNumber, Facts, Generation, PodFact, PodId, PodName,
-    PodPhase, PodUid, ResourceVersion, Timestamp, WorkloadFact,
+    PodPhase, PodUid, ResourceVersion, Timestamp,
 };
 use crate::mountpod::plan::{Goal, Limits, Plan, Step, Verdict};
 use crate::mountpod::refs::Refs;
@@ -143,23 +143,23 @@ impl Facts {
     }
 
     pub(super) fn bound(self, name: &str) -> Self {
-        self.mount(name, LIVE, Writability::ReadWrite, WorkloadFact::Unknown)
+        self.mount(name, LIVE, Writability::ReadWrite)
     }
 
     pub(super) fn bound_read_only(self, name: &str) -> Self {
-        self.mount(name, LIVE, Writability::ReadOnly, WorkloadFact::Unknown)
+        self.mount(name, LIVE, Writability::ReadOnly)
     }
 
     pub(super) fn stale(self, name: &str, writability: Writability) -> Self {
-        self.mount(name, LIVE - 1, writability, WorkloadFact::Unknown)
+        self.mount(name, LIVE - 1, writability)
     }
 
     pub(super) fn abandoned(self, name: &str) -> Self {
-        self.mount(name, LIVE, Writability::ReadWrite, WorkloadFact::Gone)
+        self.bound(name).gone(&[name])
     }
 
-    fn mount(mut self, name: &str, minor: u32, writability: Writability, workload: WorkloadFact) -> Self {
-        self.bound.push(BoundFact { target: target(name), device: device(minor), writability, workload });
+    fn mount(mut self, name: &str, minor: u32, writability: Writability) -> Self {
+        self.bound.push(BoundFact { target: target(name), device: device(minor), writability });
         self
     }
 
