@@ -23,7 +23,7 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
         let path = check::published_path("volume_path", &request.volume_path)?;
         let id = self.named("volume_id", &request.volume_id, path.as_ref())?;
         check::unused_path("staging_target_path", &request.staging_target_path)?;
-        let (id, path) = self.published(id, &request.volume_id, path, "volume_path", &request.volume_path)?;
+        let (id, path) = self.published(id, &request.volume_id, path, &request.volume_path)?;
         let stats = self.mounts.stats(&id, &path).await?;
         Ok(v1::NodeGetVolumeStatsResponse {
             usage: usage(&stats),
@@ -102,7 +102,7 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
             capability::access("volume_capability", capability).map_err(InvalidField::from)?;
         }
         check::secrets(request.secrets)?;
-        let (id, _) = self.published(id, &request.volume_id, path, "volume_path", &request.volume_path)?;
+        let (id, _) = self.published(id, &request.volume_id, path, &request.volume_path)?;
         let bytes = self.catalog.volume(&id).await?.capacity_bytes;
         if let Some(required) = range.required.filter(|required| *required > bytes) {
             let why =
@@ -118,12 +118,11 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
         id: Option<VolumeId>,
         said_id: &str,
         path: Option<TargetPath>,
-        path_field: &'static str,
         said_path: &str,
     ) -> Result<(VolumeId, TargetPath), RpcError> {
         let id = id.ok_or_else(|| check::not_found("volume_id", "volume", said_id))?;
         let path = path.filter(|path| self.mounts.targets(&id).contains(path));
-        let path = path.ok_or_else(|| check::not_found(path_field, "path of this volume", said_path))?;
+        let path = path.ok_or_else(|| check::not_found("volume_path", "path of this volume", said_path))?;
         Ok((id, path))
     }
 }
