@@ -1,6 +1,7 @@
 //! What do all drivers do before they serve, whatever they serve?
 
 use std::error::Error;
+use std::future::Future;
 use std::io;
 use std::process::ExitCode;
 
@@ -42,21 +43,32 @@ pub(super) fn raise_descriptor_limit() {
     }
 }
 
+/// Returns at the first SIGTERM or SIGINT that comes from now on, with its name, also when it came before it is awaited.
+///
+/// # Errors
+/// When no handler can be set.
+pub(super) fn told_to_end() -> io::Result<impl Future<Output = &'static str>> {
+    let (mut terminate, mut interrupt): (Signal, Signal) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
 /// A token that is cancelled at the first SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When no handler can be set.
 pub(super) fn stop_at_signals() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt): (Signal, Signal) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let told = stop.clone();
+    let (told, cancelled) = (told_to_end()?, stop.clone());
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: finishing the calls in flight; workloads keep their mounts"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: finishing the calls in flight; workloads keep their mounts"),
-        }
-        told.cancel();
+        let signal = told.await;
+        tracing::info!("{signal}: finishing the calls in flight; workloads keep their mounts");
+        cancelled.cancel();
     });
     Ok(stop)
 }

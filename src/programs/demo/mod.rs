@@ -7,8 +7,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 mod narrator;
 mod stage;
 mod story;
@@ -16,6 +14,8 @@ pub mod writer;
 
 use narrator::Narrator;
 use stage::Stage;
+
+use super::serving::told_to_end;
 
 /// Why the demo ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -62,29 +62,22 @@ pub struct DemoOptions {
 /// Exit code 0 only if everything that it claims held and nothing is left.
 pub async fn run(options: DemoOptions) -> ExitCode {
     let narrator = Narrator::start();
+    // Before anything is put up that a signal would leave behind.
+    let interrupted = match told_to_end() {
+        Ok(told) => told,
+        Err(error) => return narrator.failed(&DemoError::machine("handle signals")(error)),
+    };
     let mut stage = match Stage::build(&options.directory).await {
         Ok(stage) => stage,
         Err(error) => return narrator.failed(&error),
     };
     let played = tokio::select! {
         played = story::play(&mut stage, &narrator) => played,
-        () = interrupted() => Err(DemoError::Interrupted),
+        _ = interrupted => Err(DemoError::Interrupted),
     };
     let cleared = stage.clear(&narrator).await;
     match played.and(cleared) {
         Ok(()) => narrator.done(),
         Err(error) => narrator.failed(&error),
-    }
-}
-
-/// Returns at SIGINT or SIGTERM.
-async fn interrupted() {
-    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
     }
 }
