@@ -201,6 +201,7 @@ fn on_node(node: &str) -> Affinity {
 fn container(capabilities: &[&str], asked: Container, template: &PodTemplate) -> Container {
     let socket = PathBuf::from(AGENT_DIR).join(AGENT_SOCKET);
     let grace = seconds(template.grace).to_string();
+    let added: Vec<_> = capabilities.iter().map(|name| (*name).to_owned()).collect();
     Container {
         name: asked.name,
         image: Some(template.image.clone()),
@@ -212,7 +213,7 @@ fn container(capabilities: &[&str], asked: Container, template: &PodTemplate) ->
             read_only_root_filesystem: Some(true),
             capabilities: Some(Capabilities {
                 drop: Some(vec!["ALL".to_owned()]),
-                add: Some(capabilities.iter().map(|name| (*name).to_owned()).collect()),
+                add: Some(added).filter(|added| !added.is_empty()),
             }),
             ..Default::default()
         }),
