@@ -2,7 +2,8 @@
 # shellcheck shell=bash disable=SC2034  # used by the scripts that source this file, whose working directory is the repository
 
 namespace=mountpod-system
-root=/var/lib/mountpod-data
+# The roots of values.yaml; the scenarios look into the first.
+roots=(/var/lib/mountpod-data /var/lib/mountpod-local)
 # Seconds for pods that start at once on two busy processors.
 ready_limit=120
 

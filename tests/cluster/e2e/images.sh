@@ -23,6 +23,8 @@ make_e2e_busybox() {
   echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
   echo 'root:x:0:' >"$root/etc/group"
   "$cluster_home/image.sh" "$e2e_registry/busybox:1.37.0-1" "$out/images/busybox.tar" "$root" 'Cmd=["sh"]'
+  # Some specs run a shell script in nginx's image, and need nothing else of it.
+  "$cluster_home/image.sh" "$e2e_registry/nginx:1.14-4" "$out/images/nginx.tar" "$root" 'Cmd=["sh"]'
 }
 
 make_e2e_pause() {
