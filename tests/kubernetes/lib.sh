@@ -26,6 +26,18 @@ phase() {
 in_node() { tests/cluster/in "$cluster" "$@"; }
 kubectl() { in_node timeout $((ready_limit + 10)) kubectl "$@"; }
 
+# sidecars_are_content: fails when a sidecar has logged an error or a warning that complaints.txt does not explain.
+sidecars_are_content() {
+  local pod known found
+  known=$(sed -e '/^#/d' -e 's/\t.*//' tests/kubernetes/complaints.txt | paste -sd '|')
+  for pod in $(kubectl get pods --namespace "$namespace" -o name); do
+    kubectl logs --namespace "$namespace" --all-containers --prefix "$pod"
+  done >"$scratch/logs"
+  kubectl logs --namespace kube-system --prefix deployment/snapshot-controller >>"$scratch/logs"
+  found=$(grep -E '\] [EWF][0-9]{4} ' "$scratch/logs" | grep -vE "$known" || true)
+  [ -z "$found" ] || { printf '%s\n' "$found" && return 1; }
+}
+
 # use_cluster [DIR]: sets $cluster to DIR, where tests/kubernetes/up was called, or makes one that ends with this
 # script, unless $keep is yes.
 use_cluster() {
