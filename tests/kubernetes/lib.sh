@@ -28,12 +28,15 @@ kubectl() { in_node timeout $((ready_limit + 10)) kubectl "$@"; }
 
 # sidecars_are_content: fails when a sidecar has logged an error or a warning that complaints.txt does not explain.
 sidecars_are_content() {
-  local pod known found
+  local pod name known found
   known=$(sed -e '/^#/d' -e 's/\t.*//' tests/kubernetes/complaints.txt | paste -sd '|')
   for pod in $(kubectl get pods --namespace "$namespace" -o name); do
     kubectl logs --namespace "$namespace" --all-containers --prefix "$pod"
   done >"$scratch/logs"
   kubectl logs --namespace kube-system --prefix deployment/snapshot-controller >>"$scratch/logs"
+  for name in csi-provisioner csi-resizer csi-snapshotter snapshot-controller; do
+    grep -q "/$name\] I" "$scratch/logs" || { printf 'no log of %s could be read\n' "$name" && return 1; }
+  done
   found=$(grep -E '\] [EWF][0-9]{4} ' "$scratch/logs" | grep -vE "$known" || true)
   [ -z "$found" ] || { printf '%s\n' "$found" && return 1; }
 }
