@@ -55,9 +55,22 @@ cluster() {
   tests/cluster/install && tests/cluster/build.sh && tests/cluster/smoke
 }
 
-# The driver on a real Kubernetes: its chart, its images, the CSI sidecars.
+# kubernetes SPECS: the driver on a real Kubernetes: its chart, its images, the CSI sidecars. All that needs them shares
+# one cluster. SPECS (--quick or --all) are those of Kubernetes' own suite.
 kubernetes() {
-  tests/cluster/install && tests/cluster/build.sh && tests/kubernetes/run
+  local cluster
+  mkdir -p target/kubernetes
+  cluster=$(mktemp -d "$PWD/target/kubernetes/XXXXXX")
+  # shellcheck disable=SC2064  # the directory of now is meant
+  trap "tests/kubernetes/down '$cluster'" EXIT
+  step "a cluster with the driver on it" driver_cluster "$cluster"
+  step "the driver on that Kubernetes" tests/kubernetes/run "$cluster"
+  step "the external storage suite of Kubernetes" tests/cluster/e2e/run "$cluster" "$1"
+  trap - EXIT
+  step "that cluster goes, and leaves nothing" tests/kubernetes/down "$cluster"
+}
+driver_cluster() {
+  tests/cluster/install && tests/cluster/build.sh && tests/kubernetes/up "$1" --dry-run
 }
 
 dependencies() {

@@ -30,6 +30,7 @@ compile() {
   export CGO_ENABLED=0
   go test -c "${link[@]}" -o "$out/e2e.test" .
   go build "${link[@]}" -o "$out/agnhost" k8s.io/kubernetes/test/images/agnhost
+  go build "${link[@]}" -o "$out/ginkgo" github.com/onsi/ginkgo/v2/ginkgo
 }
 
 command -v go >/dev/null || die "there is no go on PATH; Go 1.26 or newer is needed"

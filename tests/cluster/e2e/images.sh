@@ -22,7 +22,11 @@ make_e2e_busybox() {
   add_busybox "$root"
   echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
   echo 'root:x:0:' >"$root/etc/group"
-  "$cluster_home/image.sh" "$e2e_registry/busybox:1.37.0-1" "$out/images/busybox.tar" "$root" 'Cmd=["sh"]'
+  # Specs also run shell scripts in the images of nginx and of a DNS client, and need nothing else of them.
+  local image
+  for image in busybox:1.37.0-1 nginx:1.14-4 jessie-dnsutils:1.7; do
+    "$cluster_home/image.sh" "$e2e_registry/$image" "$out/images/${image%%:*}.tar" "$root" 'Cmd=["sh"]'
+  done
 }
 
 make_e2e_pause() {
