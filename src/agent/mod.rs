@@ -102,8 +102,8 @@ fn log_to_stderr() {
 }
 
 /// An error and what caused it, in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let all = std::iter::successors(Some(error), |error| error.source());
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let all = std::iter::successors(Some(error), |&error| error.source());
     all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 

@@ -60,6 +60,11 @@ kubernetes() {
   tests/cluster/install && tests/cluster/build.sh && tests/kubernetes/run
 }
 
+# A JuiceFS volume on the servers that tests use, without a mount.
+servers() {
+  tests/servers/build.sh && mount-image/clients >/dev/null && tests/servers/smoke
+}
+
 dependencies() {
   command -v cargo-deny >/dev/null || cargo install --quiet --locked --version 0.20.2 cargo-deny || return 1
   cargo deny --all-features check bans licenses sources
