@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::programs::THIS_PROGRAM;
-
 /// The clients that an image may hold, and the argument with which each tells its version. What a client can do is asked
 /// of the client, never of an image's tag.
 const CLIENTS: [(&str, &str); 2] = [("mount-hostdir", "--version"), ("juicefs", "version")];
@@ -97,7 +95,7 @@ pub(super) fn copy_clients(directory: &Path) -> ExitCode {
 }
 
 fn directory_of_this() -> io::Result<PathBuf> {
-    let mut program = fs::read_link(THIS_PROGRAM)?;
+    let mut program = std::env::current_exe()?;
     program.pop();
     Ok(program)
 }

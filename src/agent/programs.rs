@@ -11,7 +11,7 @@ use super::messages::SessionFds;
 use crate::volume::{ClientKind, Secrets};
 
 /// This process's own program, whatever happened to its file.
-pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// The hostdir client's program, and its name in the multi-call program.
 const HOSTDIR: &str = "mount-hostdir";
 
