@@ -79,14 +79,30 @@ impl Listed {
     }
 }
 
-/// The parts of a Dockerfile with a build stage and a final stage from scratch.
+/// The parts of a Dockerfile with stages that build and a final stage from scratch.
 pub(crate) struct Dockerfile {
-    pub(crate) builder: String,
-    pub(crate) build_steps: Vec<String>,
+    pub(crate) stages: Vec<Stage>,
     pub(crate) copies: Vec<String>,
     pub(crate) user: String,
     pub(crate) entrypoint: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A stage that builds something.
+pub(crate) struct Stage {
+    /// The image that it starts from.
+    pub(crate) from: String,
+    pub(crate) name: String,
+    /// Its other lines.
+    pub(crate) steps: Vec<String>,
+}
+
+impl Stage {
+    fn parse(lines: &[&str]) -> Self {
+        let (from, name) = lines[0].strip_prefix("FROM ").and_then(|rest| rest.split_once(" AS ")).unwrap();
+        let steps = lines[1..].iter().map(ToString::to_string).collect();
+        Self { from: from.to_owned(), name: name.to_owned(), steps }
+    }
 }
 
 impl Dockerfile {
@@ -95,10 +111,8 @@ impl Dockerfile {
         let lines: Vec<_> = all.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         let end = lines.iter().position(|line| *line == "FROM scratch").unwrap();
         let (build, last) = lines.split_at(end);
-        let builder = build[0].strip_prefix("FROM ").and_then(|rest| rest.strip_suffix(" AS build")).unwrap();
         let mut read = Self {
-            builder: builder.to_owned(),
-            build_steps: build[1..].iter().map(ToString::to_string).collect(),
+            stages: build.chunk_by(|_, next| !next.starts_with("FROM ")).map(Stage::parse).collect(),
             copies: Vec::new(),
             user: String::new(),
             entrypoint: Vec::new(),

@@ -21,6 +21,9 @@ install_tools() {
   command -v cc >/dev/null || wanted+=(gcc libc6-dev)
   command -v jq >/dev/null || wanted+=(jq)
   go_is_new_enough || wanted+=(golang-go)
+  # The server itself, without the service that the package redis-server starts.
+  command -v redis-server >/dev/null || command -v redis-check-rdb >/dev/null || wanted+=(redis-tools)
+  command -v ip >/dev/null || wanted+=(iproute2)
   if [ ${#wanted[@]} -gt 0 ]; then
     command -v apt-get >/dev/null || die "these are missing and there is no apt-get to install them: ${wanted[*]}"
     printf '=== installing %s\n' "${wanted[*]}"

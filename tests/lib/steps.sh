@@ -45,8 +45,14 @@ show_tests() {
   grep --line-buffered -E '^ +(Running|Compiling|Doc-tests)|^test result|^test .*FAILED|panicked|^error|^warning|^----|^[a-z-]+( [a-z-]+)?( seed [0-9]+)?: ' || true
 }
 
+# The programs of the images, so that they are compiled once.
+demo() {
+  local programs
+  programs=$(deploy/images/binaries) && "$programs/mountpod" demo
+}
+
 benchmarks() {
-  cargo bench --quiet 2>&1 | tee target/logs/bench.txt
+  deploy/images/cargo bench --quiet 2>&1 | tee target/logs/bench.txt
   return "${PIPESTATUS[0]}"
 }
 
@@ -71,6 +77,11 @@ kubernetes() {
 }
 driver_cluster() {
   tests/cluster/install && tests/cluster/build.sh && tests/kubernetes/up "$1" --dry-run
+}
+
+# A JuiceFS volume on the servers that tests use, without a mount.
+servers() {
+  tests/servers/build.sh && mount-image/clients >/dev/null && tests/servers/smoke
 }
 
 dependencies() {
