@@ -326,7 +326,9 @@ impl Root {
     fn of(image: &Image) -> Self {
         let root = tempfile::tempdir().unwrap();
         image.unpack(root.path());
-        fs::create_dir(root.path().join("proc")).unwrap();
+        for directory in ["dev", "proc"] {
+            fs::create_dir(root.path().join(directory)).unwrap();
+        }
         Self(root)
     }
 
@@ -334,9 +336,10 @@ impl Root {
         self.0.path()
     }
 
-    /// What a program says, with nothing around it but /proc, as in every container.
+    /// What a program says, with nothing around it but /proc and /dev, as in every container.
     fn run(&self, user: &str, words: &[&str]) -> String {
-        let inside = "mount -t proc proc \"$0/proc\" && exec chroot --userspec \"$1\" \"$0\" \"${@:2}\"";
+        let inside = "mount -t proc proc \"$0/proc\" && mount --rbind /dev \"$0/dev\" \
+            && exec chroot --userspec \"$1\" \"$0\" \"${@:2}\"";
         let said = run(Command::new("timeout")
             .args(["--signal=KILL", RUN_LIMIT, "unshare", "--mount", "--", "bash", "-c", inside])
             .arg(self.path())
