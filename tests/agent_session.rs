@@ -19,13 +19,16 @@ use std::time::Duration;
 use mountpod::agent::connect::{AgentConnection, connect};
 use mountpod::agent::frames::{ClientLaunch, ClientState, Negotiated, Offer, ToAgent};
 use mountpod::agent::messages::Word;
+use mountpod::session::link::{AgentView, Link, Surroundings};
 use mountpod::volume::ClientKind;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Far more than any of these waits needs on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -210,4 +213,21 @@ async fn an_agent_without_a_session_ends_when_told() {
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.exit_code().await, Some(0));
     assert!(!socket.exists());
+}
+
+/// A connection that ends says nothing of the client; the end of the process does, although nobody has reaped it.
+#[tokio::test]
+async fn the_death_of_an_agent_is_told_by_its_process() {
+    let mut agent = Agent::start(SERVES);
+    drop(agent.connect().await);
+    let (_mounts_change, mounts) = watch::channel(0);
+    let surroundings =
+        Surroundings { mounts, changes: watch::Sender::new(0), shutdown: CancellationToken::new() };
+    let link = Link::start(agent.socket(), &surroundings);
+    let mut view = link.view();
+    let idle = timeout(LIMIT, view.wait_for(|view| *view == AgentView::Idle)).await;
+    idle.expect("the agent speaks in time").unwrap();
+    agent.process.start_kill().unwrap();
+    let dead = timeout(LIMIT, view.wait_for(|view| *view == AgentView::Dead)).await;
+    dead.expect("its death is told in time").unwrap();
 }

@@ -67,7 +67,7 @@ async fn until(runtime: &ProcessRuntime, name: &str, is: impl Fn(Option<&Running
 async fn running(runtime: &ProcessRuntime, name: &str) -> i32 {
     until(runtime, name, |pod| pod.is_some_and(|pod| pod.phase == PodPhase::Running)).await;
     let pod = find(runtime, name).unwrap();
-    let leader = &pod.record.metadata.annotations.unwrap()["process.mountpod.dev/leader"];
+    let leader = &pod.record.metadata.annotations.as_ref().unwrap()["process.mountpod.dev/leader"];
     let leader: serde_json::Value = serde_json::from_str(leader).unwrap();
     i32::try_from(leader["pid"].as_i64().unwrap()).unwrap()
 }
@@ -128,7 +128,7 @@ async fn records_have_the_preconditions_of_kubernetes() {
     for patched in join_all(patches.collect()).await {
         versions.push(patched.metadata.resource_version.unwrap().parse().unwrap());
     }
-    let refs = find(&runtime, "rec-1").unwrap().record.metadata.annotations.unwrap();
+    let refs = find(&runtime, "rec-1").unwrap().record.metadata.annotations.clone().unwrap();
     assert_eq!(refs.keys().filter(|key| key.starts_with("ref.")).count(), 50);
     versions.sort_unstable();
     versions.dedup();
@@ -213,7 +213,7 @@ async fn an_agent_has_four_capabilities_and_its_limits_and_leaves_nothing() {
         let procs = std::fs::read_to_string(group.join("cgroup.procs")).unwrap();
         assert!(procs.lines().any(|line| line == pid.to_string()), "{}", group.display());
     }
-    let warned = find(&runtime, "iso-1").unwrap().record.metadata.annotations.unwrap();
+    let warned = find(&runtime, "iso-1").unwrap().record.metadata.annotations.clone().unwrap();
     limited.sort_unstable();
     assert!(
         limited == ["cpu", "memory"] || warned.contains_key("process.mountpod.dev/warning"),

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, getsockopt, sendmsg, sockopt::PeerPidfd};
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -132,6 +132,14 @@ struct Partial {
 }
 
 impl<R: Joined> FrameReader<R> {
+    /// A descriptor of the process that listens at the other end: readable when it is dead.
+    ///
+    /// # Errors
+    /// On a kernel before 6.5, which has no `SO_PEERPIDFD`.
+    pub fn peer_process(&self) -> io::Result<OwnedFd> {
+        Ok(getsockopt(&self.stream, PeerPidfd)?)
+    }
+
     /// The next frame; `None` when the peer has closed the connection between two frames.
     ///
     /// A frame that has begun must be whole within [`FRAME_READ_LIMIT`]; the wait for its beginning has no limit.

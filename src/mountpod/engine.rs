@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::decide::decide;
 use super::effects::{EffectError, Effects};
@@ -200,10 +200,10 @@ impl<E: Effects> Engine<E> {
                 return Ok(Round::LookAgainAt(moment));
             }
             run.doing = format!("{step} ({reason})");
-            info!(%step, reason, "carry out");
             if step.is_slow() {
-                return self.slow(run, step, lock).await;
+                return self.slow(run, step, reason, lock).await;
             }
+            info!(%step, reason, "carry out");
             let outcome = self.effects.carry_out(run.session, step).await;
             run.note_attempt(step, &outcome);
             if let Err(error) = outcome {
@@ -236,11 +236,13 @@ impl<E: Effects> Engine<E> {
         &self,
         run: &mut Run<'_>,
         step: &Step,
+        reason: &str,
         lock: tokio::sync::MutexGuard<'_, ()>,
     ) -> Result<Round, EngineError> {
         let mover = if step.moves_session() {
             let Some(mover) = run.room.try_move(matches!(step, Step::CloseSession { .. })) else {
                 drop(lock);
+                debug!(%step, "another task moves the session; facts are read anew after it");
                 run.room.until_moved().await;
                 return Ok(Round::LookAgain);
             };
@@ -249,6 +251,7 @@ impl<E: Effects> Engine<E> {
             None
         };
         drop(lock);
+        info!(%step, reason, "carry out");
         if matches!(step, Step::AwaitClosed { .. }) {
             run.room.until_moved().await;
         }

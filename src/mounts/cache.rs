@@ -32,6 +32,17 @@ impl MountCache {
         Ok(Self(Mutex::new(Cached { changes, table: None })))
     }
 
+    /// The table, if it is known and has not changed, without blocking.
+    #[must_use]
+    pub fn unchanged(&self) -> Option<Arc<MountTable>> {
+        let mut cached = self.0.try_lock().ok()?;
+        // A change that this poll has seen is hidden from the next one: the table must be forgotten with it.
+        if !has_changed(&cached.changes).is_ok_and(|changed| !changed) {
+            cached.table = None;
+        }
+        cached.table.clone()
+    }
+
     /// The table as it is now. It blocks while another thread reads it.
     ///
     /// # Errors

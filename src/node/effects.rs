@@ -55,8 +55,18 @@ pub struct NodeEffects<R> {
     /// Threads that open directories of a filesystem: on a network mount that hangs they do not come back.
     openers: Mutex<BTreeMap<FilesystemName, Arc<Semaphore>>>,
     pub(super) started: Instant,
-    changes: watch::Receiver<u64>,
+    changes: watch::Sender<u64>,
     _mount_watch: AbortOnDropHandle<()>,
+}
+
+/// What a reconcile has left to a publish in flight is looked at after its end, whichever way that ends.
+#[derive(Debug)]
+pub(super) struct LookAfterwards(watch::Sender<u64>);
+
+impl Drop for LookAfterwards {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count += 1);
+    }
 }
 
 /// Why the node's part could not be started.
@@ -89,14 +99,15 @@ impl<R: MountPods> NodeEffects<R> {
         let state_dir = StateDir::create(&config.directory).map_err(cant("create the engine's directory"))?;
         let mounts = MountCache::new().map_err(cant("read the mount table"))?;
         let watch = MountWatch::new().map_err(cant("watch the mount table"))?;
-        let (changed, changes) = watch::channel(0);
+        let changed = watch::Sender::new(0);
         let (mounts_changed, mount_changes) = watch::channel(0);
         let links = Links::new(Surroundings {
             mounts: mount_changes,
             changes: changed.clone(),
             shutdown: shutdown.clone(),
         });
-        let mount_watch = tokio::spawn(tell_of_mounts(watch, mounts_changed, changed, shutdown.clone()));
+        let mount_watch =
+            tokio::spawn(tell_of_mounts(watch, mounts_changed, changed.clone(), shutdown.clone()));
         Ok(Self {
             helpers: Helpers::new(config.helper_program.clone(), shutdown.clone()),
             runtime,
@@ -109,14 +120,19 @@ impl<R: MountPods> NodeEffects<R> {
             overdue: Mutex::default(),
             openers: Mutex::default(),
             started: Instant::now(),
-            changes,
+            changes: changed,
             _mount_watch: AbortOnDropHandle::new(mount_watch),
         })
     }
 
     /// Changes with every link and with the mount table.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.clone()
+        self.changes.subscribe()
+    }
+
+    /// Lets the sessions be looked at when the guard is dropped.
+    pub(super) fn look_afterwards(&self) -> LookAfterwards {
+        LookAfterwards(self.changes.clone())
     }
 
     fn launches(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Launch>>> {
@@ -194,6 +210,10 @@ impl<R: MountPods> NodeEffects<R> {
 
     /// The mount table as it is now.
     pub(super) async fn table(&self) -> Result<Arc<MountTable>, EffectError> {
+        // Most looks find nothing new: a thread that only says so would cost more than the answer.
+        if let Some(table) = self.mounts.unchanged() {
+            return Ok(table);
+        }
         let mounts = Arc::clone(&self.mounts);
         blocking("read the mount table", move || mounts.table()).await
     }

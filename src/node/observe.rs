@@ -104,7 +104,7 @@ impl<R: MountPods> NodeEffects<R> {
     fn is_holder(&self, session: &SessionId, pod: &PodId) -> bool {
         match self.links.view(pod) {
             AgentView::Holding { session: held, client } => held == *session && client != ClientState::Ended,
-            AgentView::Silent | AgentView::Idle => false,
+            AgentView::Silent | AgentView::Dead | AgentView::Idle => false,
         }
     }
 
@@ -134,7 +134,7 @@ fn bound_fact(mount: &MountEntry) -> Option<BoundFact> {
 /// What an agent says, as far as it matters for one session.
 fn agent_fact(session: &SessionId, view: AgentView) -> AgentFact {
     match view {
-        AgentView::Silent => AgentFact::Silent,
+        AgentView::Silent | AgentView::Dead => AgentFact::Silent,
         AgentView::Idle => AgentFact::Idle,
         AgentView::Holding { session: held, .. } if held != *session => {
             AgentFact::Failed { why: format!("its agent holds session {held}") }

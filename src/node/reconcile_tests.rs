@@ -36,7 +36,7 @@ impl MountPods for Treacherous {
         }
         let mut record = Pod::default();
         record.metadata.labels = Some([(SESSION_LABEL.to_owned(), SESSION.to_owned())].into());
-        vec![RunningPod { record, phase: PodPhase::Running }]
+        vec![RunningPod { record: Arc::new(record), phase: PodPhase::Running }]
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -108,6 +108,7 @@ impl<R: MountPods> NodeService<R> {
             exclusivity: access.exclusivity,
             attempts: 0,
         };
+        let _look = self.effects().look_afterwards();
         let published = self.engine.achieve(&session, goal, Instant::now() + self.limits.publish).await;
         match published {
             Ok(_) => Ok(()),

@@ -85,8 +85,12 @@ impl<R: MountPods> NodeEffects<R> {
     }
 
     pub(super) async fn await_agent(&self, pod: &PodId, limit: Duration) -> Result<(), EffectError> {
-        self.until(pod, "reaching the agent", limit, |view| (*view != AgentView::Silent).then_some(Ok(())))
-            .await
+        self.until(pod, "reaching the agent", limit, |view| match view {
+            AgentView::Silent => None,
+            AgentView::Dead => Some(Err(stale("the agent"))),
+            AgentView::Idle | AgentView::Holding { .. } => Some(Ok(())),
+        })
+        .await
     }
 
     pub(super) async fn offer(
@@ -154,7 +158,8 @@ impl<R: MountPods> NodeEffects<R> {
         limit: Duration,
     ) -> Result<(), EffectError> {
         self.until(pod, "serving", limit, |view| match view {
-            AgentView::Silent => None,
+            // Of a pod that has ended more will be known: why.
+            AgentView::Silent | AgentView::Dead => None,
             // It has lost the session, or never got it: it must be offered again.
             AgentView::Idle => Some(Err(stale("the agent's session"))),
             AgentView::Holding { session: held, .. } if held != session => {
@@ -304,7 +309,7 @@ impl<R: MountPods> NodeEffects<R> {
             AgentView::Silent => {
                 self.sessions.get(session).is_some_and(|held| held.offered_to.as_ref() == Some(pod))
             }
-            AgentView::Idle => false,
+            AgentView::Idle | AgentView::Dead => false,
         }
     }
 
@@ -335,9 +340,9 @@ impl<R: MountPods> NodeEffects<R> {
                 AgentView::Holding { session: held, client } if held == session => {
                     matches!(client, ClientState::Ended | ClientState::Failed { .. }).then_some(Ok(()))
                 }
-                // An agent that has exited is silent for a moment before its pod is known to have ended.
+                // It may come back, and its client may flush meanwhile.
                 AgentView::Silent => None,
-                _ => Some(Ok(())),
+                AgentView::Idle | AgentView::Dead | AgentView::Holding { .. } => Some(Ok(())),
             });
             match ended.await {
                 Ok(()) | Err(EffectError::Stale { .. }) => {}

@@ -80,6 +80,7 @@ impl<R: MountPods> NodeEffects<R> {
 pub(super) fn describe(view: &AgentView) -> String {
     match view {
         AgentView::Silent => "its agent can't be reached".to_owned(),
+        AgentView::Dead => "its agent is dead".to_owned(),
         AgentView::Idle => "its agent waits for a session".to_owned(),
         AgentView::Holding { client, .. } => match client {
             ClientState::Starting { starts } => format!("its client is being started (start {starts})"),

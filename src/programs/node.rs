@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::health::StateIsWritable;
 use super::serving::{exit_code, raise_descriptor_limit, require_root, stop_at_signals};
 use super::state::State;
+use super::sys::give_memory_back;
 use crate::config::kubernetes::{NODE_OWNER, NodeOptions};
 use crate::csi::edge::Edge;
 use crate::csi::identity::IdentityDesk;
@@ -23,6 +26,10 @@ use crate::runtime::kubernetes::{KubernetesOptions, KubernetesRuntime, PodTempla
 /// end, even those that take a day.
 const AGENT_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Free memory is given back so often: soon after a burst, and so rarely that the walk through the heap (a millisecond)
+/// does not count.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(10);
+
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(options: NodeOptions) -> ExitCode {
     exit_code(serve_until_told(options).await)
@@ -32,6 +39,7 @@ async fn serve_until_told(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     require_root()?;
     raise_descriptor_limit();
     let stop = stop_at_signals()?;
+    let _stays_small = AbortOnDropHandle::new(tokio::spawn(stay_small()));
     let state = State::open(&options.state_dir())?;
     let provisioner = Hostdir::beside_controller(options.common.hostdir_roots.clone())?;
 
@@ -52,6 +60,15 @@ async fn serve_until_told(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     mounts.shut_down().await;
     runtime.shutdown().await;
     Ok(served?)
+}
+
+async fn stay_small() {
+    let mut ticks = interval(GIVE_BACK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        give_memory_back();
+    }
 }
 
 async fn runtime_options(options: &NodeOptions, state: &State) -> Result<KubernetesOptions, Box<dyn Error>> {

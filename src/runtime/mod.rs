@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::params::Preconditions;
@@ -21,8 +22,9 @@ pub mod process;
 /// A mount pod as its runtime knows it.
 #[derive(Debug, Clone)]
 pub struct RunningPod {
-    /// The record, with `uid`, `resourceVersion` and `deletionTimestamp` filled in by the runtime.
-    pub record: Pod,
+    /// The record, with `uid`, `resourceVersion` and `deletionTimestamp` filled in by the runtime. Shared: all pods are
+    /// looked through at every change of one.
+    pub record: Arc<Pod>,
     /// How far its processes are.
     pub phase: PodPhase,
 }

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -15,6 +17,7 @@ use crate::agent::connect::{AgentConnection, ConnectError, connect};
 use crate::agent::frames::{ClientState, ToAgent};
 use crate::agent::messages::Word;
 use crate::agent::wire::WireError;
+use crate::mounts::syscalls::watched;
 use crate::retry::Waits;
 use crate::volume::SessionId;
 
@@ -32,6 +35,8 @@ const REQUESTS_WAITING: usize = 4;
 pub enum AgentView {
     /// It can't be reached (yet).
     Silent,
+    /// Its process is dead, and with it all that it has started: it is the first process of its PID namespace.
+    Dead,
     /// It waits for a session.
     Idle,
     /// It holds a session.
@@ -144,6 +149,7 @@ impl Line {
     /// Connects again and again, until the link is dropped.
     async fn keep(mut self, mut mounts: watch::Receiver<u64>) {
         let mut waits = Waits::new(RECONNECT_FIRST, RECONNECT_LONGEST);
+        let mut process = None;
         loop {
             if let Err(error) = until_present(&self.socket, &mut mounts).await {
                 tracing::warn!(%error, socket = %self.socket.display(), "can't wait for the agent's socket; trying it now and then");
@@ -151,13 +157,21 @@ impl Line {
             match connect(&self.socket, HELLO_LIMIT).await {
                 Ok(connection) => {
                     waits.start_over();
+                    process = process_of(&connection);
                     let broken = self.talk(connection).await;
                     tracing::debug!(?broken, socket = %self.socket.display(), "the connection to the agent ended");
                     self.show(AgentView::Silent);
                 }
                 Err(error) => self.tell(&error),
             }
-            self.refuse_for(waits.next_wait()).await;
+            let wait = waits.next_wait();
+            tokio::select! {
+                () = death(process.as_ref()) => {
+                    process = None;
+                    self.show(AgentView::Dead);
+                }
+                () = self.refuse_for(wait) => {}
+            }
         }
     }
 
@@ -231,6 +245,23 @@ impl Line {
             self.changes.send_modify(|count| *count += 1);
         }
     }
+}
+
+/// The agent's process, where the kernel can name it.
+fn process_of((words, _): &AgentConnection) -> Option<AsyncFd<OwnedFd>> {
+    let process = words.peer_process().and_then(|process| watched(process, Interest::READABLE));
+    // Without it the agent's death is known when its pod's is.
+    process.inspect_err(|error| tracing::debug!(%error, "the agent's process can't be watched")).ok()
+}
+
+/// Waits for the end of a process. A connection ends some milliseconds before it.
+async fn death(process: Option<&AsyncFd<OwnedFd>>) {
+    if let Some(process) = process
+        && process.readable().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Which words answer a request?

@@ -9,7 +9,10 @@ use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt, registry};
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,18 +64,13 @@ impl LogLevel {
 /// Sends logs to standard error from now on; called once, by `main`.
 pub fn start(options: LogOptions) {
     let libraries = options.log_level.filter().min(LevelFilter::WARN);
-    let filter = EnvFilter::builder().with_default_directive(libraries.into()).parse_lossy(format!(
-        "{}={}",
-        env!("CARGO_CRATE_NAME"),
-        options.log_level.filter()
-    ));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let filter = Targets::new()
+        .with_default(libraries)
+        .with_target(env!("CARGO_CRATE_NAME"), options.log_level.filter());
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match options.log_format {
-        LogFormat::Text => subscriber.with_target(false).init(),
-        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Text => registry().with(lines.with_target(false).with_filter(filter)).init(),
+        LogFormat::Json => registry().with(lines.json().with_filter(filter)).init(),
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod api;
 mod audit;
+mod bench;
 mod node;
 mod objects;
 mod observe;

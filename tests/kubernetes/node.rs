@@ -78,6 +78,12 @@ fn is_driver(exe: &std::path::Path) -> bool {
     exe.file_name().is_some_and(|name| name == "mountpod")
 }
 
+/// Memory of the node plugin that is in RAM.
+pub fn resident_kib() -> u64 {
+    let plugin = plugin().expect("a node plugin");
+    plugin.status("VmRSS").split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
 /// Ends the node plugin as a crash would.
 pub fn kill_plugin() {
     let process = eventually(POD, "a node plugin that runs", || plugin().ok_or_else(|| "none".to_owned()));

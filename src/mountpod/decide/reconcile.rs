@@ -21,12 +21,17 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
     }
     unbind_orphans(view, &mut steps);
     match view.kept_until() {
+        // Publishes are on their way and do all that is needed; beside them it would be done twice.
+        _ if !view.facts.wanted.is_empty() && all_wanted(view) => steps.reached(),
         _ if !view.claims.is_empty() => keep(view, steps),
-        // A publish is on its way and does all that is needed.
-        _ if !view.facts.wanted.is_empty() => steps.reached(),
         Some(moment) => steps.reached_until(moment),
         None => end(view, steps),
     }
+}
+
+/// Is a publish in flight for everybody who uses the session?
+fn all_wanted(view: &View<'_>) -> bool {
+    view.claims.iter().all(|(target, _)| view.facts.wanted.contains(target))
 }
 
 /// Drops the refs of targets that are bound no more and that nobody will call unpublish for.

@@ -4,6 +4,7 @@
 //! revisions before). The watch has told everything up to the highest version it showed, so an older answer is stale.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,13 +18,13 @@ use crate::runtime::{AnnotationPatch, RunningPod, patch_annotations};
 /// The pods of one engine, as `list` shows them.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    pods: BTreeMap<PodUid, Pod>,
+    pods: BTreeMap<PodUid, Arc<Pod>>,
     /// The watch has told everything up to here.
     watched: u64,
     /// Their deletion was asked for by this process; the watch has not told of it yet.
     deleting: BTreeSet<PodUid>,
     /// Pods without a record at the API, whose directory is still there: their processes may live.
-    ghosts: BTreeMap<PodUid, Pod>,
+    ghosts: BTreeMap<PodUid, Arc<Pod>>,
 }
 
 fn version_of(pod: &Pod) -> u64 {
@@ -46,8 +47,9 @@ impl Cache {
     }
 
     /// Takes in a whole list, and gives back what is no more.
-    pub(super) fn replace(&mut self, pods: Vec<Pod>, version: u64) -> Vec<Pod> {
-        let listed: BTreeMap<_, _> = pods.into_iter().filter_map(|pod| Some((uid_of(&pod)?, pod))).collect();
+    pub(super) fn replace(&mut self, pods: Vec<Pod>, version: u64) -> Vec<Arc<Pod>> {
+        let listed: BTreeMap<_, _> =
+            pods.into_iter().filter_map(|pod| Some((uid_of(&pod)?, slim(pod)))).collect();
         let before = std::mem::replace(&mut self.pods, listed);
         self.watched = self.watched.max(version);
         let mut gone = Vec::new();
@@ -67,12 +69,13 @@ impl Cache {
     pub(super) fn told(&mut self, pod: Pod) {
         self.passed(version_of(&pod));
         if let Some(uid) = uid_of(&pod) {
-            self.keep_newer(uid, pod);
+            self.keep_newer(uid, slim(pod));
         }
     }
 
     /// Takes in that a pod's record is gone; gives back the last that was known of it.
-    pub(super) fn told_deleted(&mut self, last: Pod) -> Pod {
+    pub(super) fn told_deleted(&mut self, last: Pod) -> Arc<Pod> {
+        let last = slim(last);
         self.passed(version_of(&last));
         if let Some(uid) = uid_of(&last) {
             self.pods.remove(&uid);
@@ -89,7 +92,7 @@ impl Cache {
     /// Takes in the answer to a write of this process, unless the watch has told what came of it.
     pub(super) fn answered(&mut self, pod: &Pod) {
         if let Some(uid) = uid_of(pod).filter(|_| version_of(pod) > self.watched) {
-            self.keep_newer(uid, pod.clone());
+            self.keep_newer(uid, slim(pod.clone()));
         }
     }
 
@@ -101,15 +104,15 @@ impl Cache {
     }
 
     /// This process was told that there is no such pod any more, before the watch has said so.
-    pub(super) fn known_gone(&mut self, uid: &PodUid) -> Option<Pod> {
+    pub(super) fn known_gone(&mut self, uid: &PodUid) -> Option<Arc<Pod>> {
         self.deleting.remove(uid);
         self.pods.remove(uid)
     }
 
     /// Keeps a pod whose processes may outlive its record.
-    pub(super) fn haunt(&mut self, mut pod: Pod) {
+    pub(super) fn haunt(&mut self, mut pod: Arc<Pod>) {
         let Some(uid) = uid_of(&pod).filter(|uid| !self.pods.contains_key(uid)) else { return };
-        mark_deleted(&mut pod);
+        mark_deleted(Arc::make_mut(&mut pod));
         self.ghosts.entry(uid).or_insert(pod);
     }
 
@@ -121,22 +124,22 @@ impl Cache {
     /// Changes annotations of a ghost: there is no record at the API that could be. `None` when it is none.
     pub(super) fn patch_ghost(&mut self, uid: &PodUid, patch: &AnnotationPatch) -> Option<Pod> {
         let ghost = self.ghosts.get_mut(uid)?;
-        patch_annotations(ghost, patch);
-        Some(ghost.clone())
+        patch_annotations(Arc::make_mut(ghost), patch);
+        Some(Pod::clone(ghost))
     }
 
     /// All pods, with their phases.
     pub(super) fn list(&self) -> Vec<RunningPod> {
         let recorded = self.pods.iter().map(|(uid, pod)| {
-            let mut record = pod.clone();
+            let mut record = Arc::clone(pod);
             if self.deleting.contains(uid) {
-                mark_deleted(&mut record);
+                mark_deleted(Arc::make_mut(&mut record));
             }
             RunningPod { phase: phase_of(pod), record }
         });
         // Whatever its last status said: it has a directory, so it may have processes.
         let ghosts =
-            self.ghosts.values().map(|pod| RunningPod { record: pod.clone(), phase: PodPhase::Running });
+            self.ghosts.values().map(|pod| RunningPod { record: Arc::clone(pod), phase: PodPhase::Running });
         recorded.chain(ghosts).collect()
     }
 
@@ -145,12 +148,19 @@ impl Cache {
         self.pods.values().filter_map(|pod| pod_id(pod).ok()).collect()
     }
 
-    fn keep_newer(&mut self, uid: PodUid, pod: Pod) {
+    fn keep_newer(&mut self, uid: PodUid, pod: Arc<Pod>) {
         match self.pods.get(&uid) {
             Some(known) if version_of(known) > version_of(&pod) => (),
             _ => drop(self.pods.insert(uid, pod)),
         }
     }
+}
+
+/// What the engine reads of a pod. Who manages which field, and what was asked for, are the larger part of a record.
+fn slim(mut pod: Pod) -> Arc<Pod> {
+    pod.metadata.managed_fields = None;
+    pod.spec = None;
+    Arc::new(pod)
 }
 
 /// When is not known here; that it was asked for is what counts.
@@ -178,7 +188,7 @@ mod tests {
 
     /// Uid and version of each pod, with `!` when its deletion was asked for.
     fn shown(cache: &Cache) -> Vec<String> {
-        let meta = cache.list().into_iter().map(|pod| pod.record.metadata);
+        let meta = cache.list().into_iter().map(|pod| pod.record.metadata.clone());
         meta.map(|meta| {
             let mark = if meta.deletion_timestamp.is_some() { "!" } else { "" };
             format!("{}@{}{mark}", meta.uid.unwrap(), meta.resource_version.unwrap())
@@ -228,7 +238,7 @@ mod tests {
         cache.answered(&pod("c", 25));
         cache.answered(&pod("b", 22));
         let gone = cache.replace(vec![pod("b", 12)], 20);
-        assert_eq!(gone, [pod("a", 5)]);
+        assert_eq!(gone, [Arc::new(pod("a", 5))]);
         assert_eq!(shown(&cache), ["b@22", "c@25"]);
     }
 

@@ -150,6 +150,6 @@ fn call_up_ghosts(shared: &Arc<Shared>, written: Vec<Pod>) {
     let recorded: BTreeSet<PodUid> = shared.cache().recorded().into_iter().map(|pod| pod.uid).collect();
     let is_ghost = |pod: &Pod| pod.metadata.uid.clone().is_some_and(|uid| !recorded.contains(&PodUid(uid)));
     for pod in written.into_iter().filter(is_ghost) {
-        bury(shared, pod);
+        bury(shared, Arc::new(pod));
     }
 }

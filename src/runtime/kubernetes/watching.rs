@@ -140,12 +140,12 @@ fn take_in(shared: &Arc<Shared>, event: WatchEvent<Pod>) {
 }
 
 /// The record of a pod is gone: its file goes too, at once or with the last of its processes.
-pub(super) fn bury(shared: &Arc<Shared>, pod: Pod) {
+pub(super) fn bury(shared: &Arc<Shared>, pod: Arc<Pod>) {
     let Some(uid) = pod.metadata.uid.clone().map(PodUid) else { return };
     let lives = shared.places.may_live(&uid);
     if lives {
         tracing::info!(pod = pod.metadata.name, "the record of the mount pod is gone, its directory is not");
-        shared.cache().haunt(pod.clone());
+        shared.cache().haunt(Arc::clone(&pod));
     }
     let shared = Arc::clone(shared);
     let tasks = shared.tasks.clone();

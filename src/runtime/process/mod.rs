@@ -238,7 +238,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn shown(records: &Records) -> Vec<RunningPod> {
-    records.pods().map(|(_, pod)| RunningPod { record: pod.clone(), phase: phase_of(pod) }).collect()
+    records
+        .pods()
+        .map(|(_, pod)| RunningPod { record: Arc::new(pod.clone()), phase: phase_of(pod) })
+        .collect()
 }
 
 /// Why a change is not known to have been made.

@@ -35,7 +35,7 @@ pub fn twenty(world: &World) -> Figures {
         let said = space.sh(&pod, &format!("echo {number} >/data/mine; cat /data/*"));
         assert_eq!(said, number.to_string(), "what {pod} reads: its own file and no other's");
     }
-    figures.push(format!("node plugin with {VOLUMES} volumes: {} KiB resident", resident()));
+    figures.push(format!("node plugin with {VOLUMES} volumes: {} KiB resident", node::resident_kib()));
     let begun = Instant::now();
     stop(&space, &volumes);
     figures.push(format!("{VOLUMES} pods and claims to nothing left: {}", seconds(begun)));
@@ -52,7 +52,7 @@ pub fn rounds(world: &World) -> Figures {
         start(&space, VOLUMES_PER_ROUND);
         stop(&space, &volumes);
         let plugin = node::plugin().expect("a node plugin");
-        sizes.push((resident(), plugin.entries_of("fd"), plugin.entries_of("task")));
+        sizes.push((node::resident_kib(), plugin.entries_of("fd"), plugin.entries_of("task")));
     }
     let files: Vec<usize> = sizes.iter().map(|size| size.1).collect();
     // The first rounds fill caches and start the threads that stay.
@@ -87,9 +87,4 @@ fn stop(space: &Space<'_>, volumes: &[String]) {
     observe::no_publish_left(space.world);
     volumes.iter().enumerate().for_each(|(number, volume)| space.unclaim(&format!("claim-{number}"), volume));
     observe::no_volume_left(space.world);
-}
-
-fn resident() -> u64 {
-    let plugin = node::plugin().expect("a node plugin");
-    plugin.status("VmRSS").split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ mod plugin;
 mod refused;
 mod replaced;
 
-use crate::Scenario;
+use crate::{Scenario, bench};
 
 /// All of them, the most important first.
 pub const ALL: &[Scenario] = &[
@@ -33,4 +33,5 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "options_inline_volume", run: options::inline },
     Scenario { name: "refused_by_a_quota", run: refused::by_quota },
     Scenario { name: "refused_for_an_unknown_root", run: refused::unknown_root },
+    Scenario { name: "bench", run: bench::promises },
 ];

@@ -129,6 +129,12 @@ fn reconcile_ends_what_nobody_uses() {
             row("closing goes on", facts([pod(1)]).closing(), Reconcile, "close; look again"),
             row("closed", facts([pod(1).until(NOW).silent()]), Reconcile, "delete 1 v1; reached"),
             row("a publish is on its way", facts([pod(1)]).held().wanted(&["a"]), Reconcile, "reached"),
+            row(
+                "a publish is on its way, and counted",
+                facts([pod(1).refs(&["a"])]).held().wanted(&["a"]),
+                Reconcile,
+                "reached",
+            ),
         ],
         AT_ONCE,
     );
