@@ -57,7 +57,6 @@ impl Restarts {
         }
         Verdict::Restart(self.waits.next_wait())
     }
-
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// A client that leaves its open files to a successor first writes what it has; one that is still at it after this long is
 /// killed, so that the driver hears of it within its own limit for an answer.
 const PART_LIMIT: Duration = Duration::from_secs(12);
+/// Formatting a filesystem makes a bucket and tries it, three times if need be.
+const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 /// Between two tries to have the place where a client leaves its open files.
 const PART_RETRY: Duration = Duration::from_millis(20);
 
@@ -129,7 +131,12 @@ impl Session {
         self.tail.begin();
         match self.launch() {
             Ok(running) => {
-                tracing::info!("{:?}: process {}, start {}", running.keeper.role, running.keeper.pid, self.starts);
+                tracing::info!(
+                    "{:?}: process {}, start {}",
+                    running.keeper.role,
+                    running.keeper.pid,
+                    self.starts
+                );
                 self.run = Run::Client(Box::new(running));
             }
             Err(error) => {
@@ -143,13 +150,12 @@ impl Session {
     }
 
     fn launch(&mut self) -> Result<Running, LaunchError> {
-        let preparation = self.how.preparation(&self.serving)?;
-        let launch = match preparation {
-            Some(preparation) => preparation,
-            None => self.how.serve(&self.serving)?,
+        let (launch, limit) = match self.how.preparation(&self.serving)? {
+            Some(preparation) => (preparation, Some(PREPARE_LIMIT)),
+            None => (self.how.serve(&self.serving)?, self.how.start_limit()),
         };
         let keeper = Keeper::start(launch)?;
-        let start_until = self.how.start_limit().and_then(|limit| Instant::now().checked_add(limit));
+        let start_until = limit.and_then(|limit| Instant::now().checked_add(limit));
         Ok(Running { keeper, record: Record::NeverServed, start_until, parting: None })
     }
 
@@ -193,7 +199,9 @@ impl Session {
             Parting::Impossible => return self.end_client(then),
         };
         running.parting = Some(Farewell { then, told, until: Instant::now() + PART_LIMIT });
-        self.client = ClientState::Parting { starts: self.starts };
+        if told {
+            self.client = ClientState::Parting { starts: self.starts };
+        }
     }
 
     /// Starts the client anew without loss, if it can leave its state to a successor.
@@ -295,7 +303,9 @@ impl Session {
             Run::Client(running) => match &running.parting {
                 Some(farewell) if now >= farewell.until => {
                     let then = farewell.then;
-                    self.note(&format!("it did not hand on its open files within {PART_LIMIT:?}: it is killed"));
+                    self.note(&format!(
+                        "it did not hand on its open files within {PART_LIMIT:?}: it is killed"
+                    ));
                     self.end_client(then);
                 }
                 Some(farewell) if !farewell.told => self.tell_to_part(),
@@ -324,7 +334,10 @@ impl Session {
         let Run::Client(running) = &mut self.run else { return };
         let Some(farewell) = &mut running.parting else { return };
         match self.how.part(running.keeper.pid, &self.tail) {
-            Parting::Told => farewell.told = true,
+            Parting::Told => {
+                farewell.told = true;
+                self.client = ClientState::Parting { starts: self.starts };
+            }
             Parting::Later => {}
             Parting::Impossible => {
                 let then = farewell.then;
@@ -337,8 +350,11 @@ impl Session {
         let Run::Client(running) = &mut self.run else { return };
         running.start_until = None;
         drop(running.keeper.last_words(&mut self.tail));
-        let limit = self.how.start_limit().unwrap_or_default();
-        self.note(&format!("it did not serve within {limit:?}: it is killed"));
+        let (what, limit) = match running.keeper.role {
+            Role::Prepares => ("its preparation did not end", PREPARE_LIMIT),
+            Role::Serves => ("it did not serve", self.how.start_limit().unwrap_or_default()),
+        };
+        self.note(&format!("{what} within {limit:?}: it is killed"));
         // Another try would take as long, and whoever waits for it waits no longer.
         let then = if self.has_served { self.then_after(Record::NeverServed) } else { Then::GiveUp };
         self.end_client(then);
@@ -411,7 +427,8 @@ impl Session {
         self.run = Run::GivenUp;
         let explanation = self.how.complaint(&self.tail.present()).explanation;
         let words = self.tail.text();
-        let why = if explanation.is_empty() { words } else { format!("{explanation}; its last words: {words}") };
+        let why =
+            if explanation.is_empty() { words } else { format!("{explanation}; its last words: {words}") };
         self.client = ClientState::Failed { why };
         tracing::error!("the client of session {} can't be brought to serve; the session is kept", self.id);
     }

@@ -92,7 +92,8 @@ pub fn from_line(line: &str) -> Result<BTreeMap<String, String>, InvalidOption> 
 }
 
 fn add(options: &mut BTreeMap<String, String>, entry: &str) -> Result<(), InvalidOption> {
-    let fuse = entry.strip_prefix("-o ").or_else(|| entry.strip_prefix("-o=")).or_else(|| entry.strip_prefix("o="));
+    let fuse =
+        entry.strip_prefix("-o ").or_else(|| entry.strip_prefix("-o=")).or_else(|| entry.strip_prefix("o="));
     if let Some(words) = fuse {
         return words.split(',').try_for_each(|word| add_fuse(options, word.trim()));
     }
@@ -140,7 +141,10 @@ fn fuse_word(word: &str) -> Result<FuseWord, InvalidOption> {
         _ if FUSE_PASSED.contains(&word) => Ok(FuseWord::Passed),
         _ => {
             let name = word.split('=').next().unwrap_or_default();
-            Err(InvalidOption::new(name, "is no FUSE option that a volume can have: the driver mounts, not the client"))
+            Err(InvalidOption::new(
+                name,
+                "is no FUSE option that a volume can have: the driver mounts, not the client",
+            ))
         }
     }
 }
@@ -166,7 +170,9 @@ pub fn check(name: &str, value: &str) -> Result<(), InvalidOption> {
         return Err(InvalidOption::new(name, format!("can't be given: {why}")));
     }
     match name {
-        "o" => value.split(',').filter(|word| !word.is_empty()).try_for_each(|word| fuse_word(word).map(drop)),
+        "o" => {
+            value.split(',').filter(|word| !word.is_empty()).try_for_each(|word| fuse_word(word).map(drop))
+        }
         "max-fuse-io" => FuseIo::parse(value).map(drop),
         "cache-dir" => cache_dir(value),
         _ => Ok(()),
@@ -212,9 +218,14 @@ pub fn flags_in_help(help: &str) -> BTreeSet<String> {
 ///
 /// # Errors
 /// The first such option, by name.
-pub fn check_known(options: &BTreeMap<String, String>, known: &BTreeSet<String>) -> Result<(), InvalidOption> {
+pub fn check_known(
+    options: &BTreeMap<String, String>,
+    known: &BTreeSet<String>,
+) -> Result<(), InvalidOption> {
     match of_the_client(options).find(|(name, _)| !known.contains(*name)) {
-        Some((name, _)) => Err(InvalidOption::new(name, "is unknown to the JuiceFS client in this mount pod")),
+        Some((name, _)) => {
+            Err(InvalidOption::new(name, "is unknown to the JuiceFS client in this mount pod"))
+        }
         None => Ok(()),
     }
 }
@@ -255,22 +266,81 @@ impl FuseIo {
 
 /// Flags of v1.4.1, only to tell a new option from the rest of a value in one line; a newer client may have more.
 const FLAGS: &[&str] = &[
-    "atime-mode", "attr-cache", "backup-meta", "backup-skip-trash", "bucket", "buffer-size", "cache-dir",
-    "cache-eviction", "cache-expire", "cache-items", "cache-large-write", "cache-mode", "cache-partial-only",
-    "cache-scan-interval", "cache-size", "consul", "custom-labels", "debug", "dir-entry-cache",
-    "disable-transparent-hugepage", "download-limit", "enable-acl", "enable-cap", "enable-ioctl", "enable-selinux",
-    "enable-xattr", "entry-cache", "fast-statfs", "free-space-ratio", "get-timeout", "heartbeat", "hide-internal",
-    "io-retries", "log-id", "log-level", "max-deletes", "max-downloads", "max-fuse-io", "max-readahead",
-    "max-stage-write", "max-uploads", "metrics", "negative-entry-cache", "network-interfaces", "no-bgjob",
-    "open-cache", "open-cache-limit", "prefetch", "prefix-internal", "put-timeout", "read-only", "readdir-cache",
-    "root-squash", "skip-dir-mtime", "skip-dir-nlink", "sort-dir", "storage", "storage-class", "tag", "trace", "umask",
-    "upload-delay", "upload-hours", "upload-limit", "verbose", "verify-cache-checksum", "writeback",
+    "atime-mode",
+    "attr-cache",
+    "backup-meta",
+    "backup-skip-trash",
+    "bucket",
+    "buffer-size",
+    "cache-dir",
+    "cache-eviction",
+    "cache-expire",
+    "cache-items",
+    "cache-large-write",
+    "cache-mode",
+    "cache-partial-only",
+    "cache-scan-interval",
+    "cache-size",
+    "consul",
+    "custom-labels",
+    "debug",
+    "dir-entry-cache",
+    "disable-transparent-hugepage",
+    "download-limit",
+    "enable-acl",
+    "enable-cap",
+    "enable-ioctl",
+    "enable-selinux",
+    "enable-xattr",
+    "entry-cache",
+    "fast-statfs",
+    "free-space-ratio",
+    "get-timeout",
+    "heartbeat",
+    "hide-internal",
+    "io-retries",
+    "log-id",
+    "log-level",
+    "max-deletes",
+    "max-downloads",
+    "max-fuse-io",
+    "max-readahead",
+    "max-stage-write",
+    "max-uploads",
+    "metrics",
+    "negative-entry-cache",
+    "network-interfaces",
+    "no-bgjob",
+    "open-cache",
+    "open-cache-limit",
+    "prefetch",
+    "prefix-internal",
+    "put-timeout",
+    "read-only",
+    "readdir-cache",
+    "root-squash",
+    "skip-dir-mtime",
+    "skip-dir-nlink",
+    "sort-dir",
+    "storage",
+    "storage-class",
+    "tag",
+    "trace",
+    "umask",
+    "upload-delay",
+    "upload-hours",
+    "upload-limit",
+    "verbose",
+    "verify-cache-checksum",
+    "writeback",
     "writeback-threshold-size",
 ];
 
 fn is_a_flag(piece: &str) -> bool {
     let name = piece.trim_start_matches('-');
-    FLAGS.contains(&name) || REFUSED.iter().any(|(refused, _)| *refused == name) || OF_THE_SESSION.contains(&name)
+    FLAGS.contains(&name)
+        || REFUSED.iter().any(|(refused, _)| *refused == name)
+        || OF_THE_SESSION.contains(&name)
 }
 
 #[cfg(test)]

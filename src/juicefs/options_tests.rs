@@ -8,7 +8,15 @@ fn map(options: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn options_are_read_in_all_forms_that_people_write() {
-    let list = ["cache-size=2048", "--writeback", "-o allow_other,writeback_cache", "async_dio", "ro", "", "o=debug"];
+    let list = [
+        "cache-size=2048",
+        "--writeback",
+        "-o allow_other,writeback_cache",
+        "async_dio",
+        "ro",
+        "",
+        "o=debug",
+    ];
     let expected = map(&[
         ("cache-size", "2048"),
         ("o", "writeback_cache,async_dio,debug"),
@@ -26,7 +34,10 @@ fn options_are_read_in_all_forms_that_people_write() {
     assert_eq!(from_line("network-interfaces=eth0,eth1,custom-labels=a:b=c,d:e").unwrap().len(), 2);
     let line = from_line("cache-size=1,writeback,network-interfaces=eth0,eth1,allow_other,ro").unwrap();
     assert_eq!(line["network-interfaces"], "eth0,eth1");
-    assert_eq!(line.keys().collect::<Vec<_>>(), ["cache-size", "network-interfaces", "read-only", "writeback"]);
+    assert_eq!(
+        line.keys().collect::<Vec<_>>(),
+        ["cache-size", "network-interfaces", "read-only", "writeback"]
+    );
 }
 
 #[test]
@@ -66,7 +77,10 @@ fn what_the_client_does_not_know_is_refused_by_name() {
     let help = "OPTIONS:\n   CACHE\n\n   --cache-size value  size of cached object\n   --verbose, --debug, -v  enable debug log\n   \
                 --read-only   allow lookup\n   -o value  other\n   with --not-a-flag in a text";
     let known = flags_in_help(help);
-    assert_eq!(known.iter().map(String::as_str).collect::<Vec<_>>(), ["cache-size", "debug", "o", "read-only", "v", "verbose"]);
+    assert_eq!(
+        known.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["cache-size", "debug", "o", "read-only", "v", "verbose"]
+    );
     check_known(&map(&[("cache-size", "1"), ("enable-acl", ""), ("o", "debug")]), &known).unwrap();
     let refused = check_known(&map(&[("rootmode", "40000")]), &known).unwrap_err();
     assert_eq!(refused.name, "rootmode");

@@ -13,7 +13,10 @@ use crate::volume::Secrets;
 
 /// Keys of the JuiceFS CSI driver that mean something else here than nothing, and why they can't be used.
 const REFUSED: &[(&str, &str)] = &[
-    ("token", "belongs to JuiceFS Enterprise, which needs another client; the Community client wants metaurl"),
+    (
+        "token",
+        "belongs to JuiceFS Enterprise, which needs another client; the Community client wants metaurl",
+    ),
     ("access-key2", "belongs to JuiceFS Enterprise, which needs another client"),
     ("secret-key2", "belongs to JuiceFS Enterprise, which needs another client"),
     ("bucket2", "belongs to JuiceFS Enterprise, which needs another client"),
@@ -22,8 +25,19 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 /// Environment variables that steer how the client is started and handed a mount, or the program loader.
 const ENVS_REFUSED: &[&str] = &[
-    "JFS_SUPERVISOR", "JFS_SUPER_COMM", "JFS_FOREGROUND", "JFS_NO_UMOUNT", "JFS_MOUNT_TIMEOUT", "META_PASSWORD",
-    "META_PASSWORD_FILE", "ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN", "PATH", "HOME", "CALL_VIA_MOUNT",
+    "JFS_SUPERVISOR",
+    "JFS_SUPER_COMM",
+    "JFS_FOREGROUND",
+    "JFS_NO_UMOUNT",
+    "JFS_MOUNT_TIMEOUT",
+    "META_PASSWORD",
+    "META_PASSWORD_FILE",
+    "ACCESS_KEY",
+    "SECRET_KEY",
+    "SESSION_TOKEN",
+    "PATH",
+    "HOME",
+    "CALL_VIA_MOUNT",
 ];
 const ENV_PREFIXES_REFUSED: &[&str] = &["_FUSE_", "_JFS_", "__DAEMON", "LD_"];
 /// Options of `juicefs format` that a Secret may not have, and why.
@@ -148,7 +162,8 @@ impl JuicefsSecret {
         let keys = self.format.iter().flat_map(Format::environment).map(pair);
         let rsa_key = self.format.iter().filter_map(|format| format.rsa_key.as_ref());
         let rsa_lines = rsa_key.flat_map(|key| key.expose_secret().lines().enumerate());
-        let rsa_lines = rsa_lines.map(|(number, line)| (format!("encrypt_rsa_key {number}"), line.to_owned()));
+        let rsa_lines =
+            rsa_lines.map(|(number, line)| (format!("encrypt_rsa_key {number}"), line.to_owned()));
         self.environment().map(pair).chain(keys).chain(rsa_lines).collect()
     }
 }
@@ -156,9 +171,13 @@ impl JuicefsSecret {
 impl Format {
     /// The credentials of the object storage, as environment variables of `juicefs format`.
     pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
-        [("ACCESS_KEY", &self.access_key), ("SECRET_KEY", &self.secret_key), ("SESSION_TOKEN", &self.session_token)]
-            .into_iter()
-            .filter_map(|(name, value)| value.as_ref().map(|value| (name, value.expose_secret())))
+        [
+            ("ACCESS_KEY", &self.access_key),
+            ("SECRET_KEY", &self.secret_key),
+            ("SESSION_TOKEN", &self.session_token),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| (name, value.expose_secret())))
     }
 }
 
@@ -166,8 +185,9 @@ fn envs(entries: &mut Entries<'_>) -> Result<BTreeMap<String, SecretString>, Inv
     const KEY: &str = "envs";
     let mut envs = BTreeMap::new();
     if let Some(json) = entries.take(KEY) {
-        let read: BTreeMap<String, String> = serde_json::from_str(json)
-            .map_err(|_| invalid(KEY, "must be a JSON object of strings, like {\"JFS_RSA_PASSPHRASE\": \"...\"}"))?;
+        let read: BTreeMap<String, String> = serde_json::from_str(json).map_err(|_| {
+            invalid(KEY, "must be a JSON object of strings, like {\"JFS_RSA_PASSPHRASE\": \"...\"}")
+        })?;
         for (name, value) in read {
             let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             if name.is_empty() || !name.bytes().all(letter) || value.contains('\0') {
@@ -193,9 +213,9 @@ fn format(entries: &mut Entries<'_>) -> Result<Option<Format>, InvalidSecret> {
     let (access_key, secret_key) = (entries.secret("access-key"), entries.secret("secret-key"));
     let session_token = entries.secret("session-token");
     let rsa_key = entries.secret("encrypt_rsa_key");
-    let trash_days = entries.take("trash-days").map(|days| {
-        days.parse().map_err(|_| invalid("trash-days", "must be a number of days"))
-    });
+    let trash_days = entries
+        .take("trash-days")
+        .map(|days| days.parse().map_err(|_| invalid("trash-days", "must be a number of days")));
     let trash_days = trash_days.transpose()?;
     let options = entries.take("format-options").map(format_options).transpose()?.unwrap_or_default();
     let (storage, bucket) = match (storage, bucket) {
@@ -208,10 +228,27 @@ fn format(entries: &mut Entries<'_>) -> Result<Option<Format>, InvalidSecret> {
     let name = name.ok_or_else(|| invalid("name", "is missing: the filesystem is formatted with it"))?;
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     // `validName` of juicefs v1.4.1, cmd/format.go.
-    if !(3..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') || name.ends_with('-') {
-        return Err(invalid("name", "must have 3 to 63 lower-case letters, digits and '-', and no '-' at its ends"));
+    if !(3..=63).contains(&name.len())
+        || !name.bytes().all(fits)
+        || name.starts_with('-')
+        || name.ends_with('-')
+    {
+        return Err(invalid(
+            "name",
+            "must have 3 to 63 lower-case letters, digits and '-', and no '-' at its ends",
+        ));
     }
-    Ok(Some(Format { name, storage, bucket, access_key, secret_key, session_token, trash_days, rsa_key, options }))
+    Ok(Some(Format {
+        name,
+        storage,
+        bucket,
+        access_key,
+        secret_key,
+        session_token,
+        trash_days,
+        rsa_key,
+        options,
+    }))
 }
 
 fn format_options(line: &str) -> Result<BTreeMap<String, String>, InvalidSecret> {

@@ -30,7 +30,10 @@ fn a_secret_of_the_juicefs_csi_driver_is_read_and_shows_nothing() {
         [("META_PASSWORD", "meta-pw"), ("JFS_DROP_OSCACHE", "env-value"), ("JFS_RSA_PASSPHRASE", "rsa-pw")]
     );
     let format = secret.format.as_ref().unwrap();
-    assert_eq!(format.environment().collect::<Vec<_>>(), [("ACCESS_KEY", "ak-id"), ("SECRET_KEY", "sk-value")]);
+    assert_eq!(
+        format.environment().collect::<Vec<_>>(),
+        [("ACCESS_KEY", "ak-id"), ("SECRET_KEY", "sk-value")]
+    );
     assert_eq!((format.name.as_str(), format.trash_days), ("vol", Some(2)));
     assert_eq!(format.options.keys().collect::<Vec<_>>(), ["block-size", "compress", "enable-acl"]);
     let shown = format!("{secret:?}");
@@ -53,7 +56,8 @@ fn a_key_that_can_not_be_used_is_refused_by_name_without_its_value() {
     let with = |key: &str, value: &str| {
         let mut entries: BTreeMap<_, _> = FULL.iter().copied().collect();
         entries.insert(key, value);
-        JuicefsSecret::read(&entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()).unwrap_err()
+        JuicefsSecret::read(&entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+            .unwrap_err()
     };
     for (key, value) in [
         ("metaurl", ""),

@@ -61,7 +61,8 @@ mod tests {
     use super::*;
 
     fn with(options: &[(&str, &str)]) -> Wanted {
-        wanted(&options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()).unwrap()
+        wanted(&options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+            .unwrap()
     }
 
     #[test]

@@ -26,7 +26,13 @@ pub enum Trouble {
 const SENTENCES: &[(Trouble, &[&str])] = &[
     (
         Trouble::Option,
-        &["unknown option:", "flag provided but not defined", "flag needs an argument", "incorrect usage", "invalid value \""],
+        &[
+            "unknown option:",
+            "flag provided but not defined",
+            "flag needs an argument",
+            "incorrect usage",
+            "invalid value \"",
+        ],
     ),
     (
         Trouble::Credentials,

@@ -305,7 +305,9 @@ impl<R: MountPods> NodeEffects<R> {
                 held == *session
                     && matches!(
                         client,
-                        ClientState::Serving { .. } | ClientState::Starting { .. } | ClientState::Parting { .. }
+                        ClientState::Serving { .. }
+                            | ClientState::Starting { .. }
+                            | ClientState::Parting { .. }
                     )
             }
             AgentView::Silent => {

@@ -85,7 +85,9 @@ impl Desk {
     async fn hand_over(&self, stream: &UnixStream, client: Pid) -> io::Result<Answer> {
         let peer = getsockopt(stream, PeerCredentials)?.pid();
         if peer != client.as_raw() {
-            return Err(io::Error::other(format!("process {peer} asks for it, which is not the client {client}")));
+            return Err(io::Error::other(format!(
+                "process {peer} asks for it, which is not the client {client}"
+            )));
         }
         let fds = [self.nothing.as_raw_fd(), self.device.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&fds)];

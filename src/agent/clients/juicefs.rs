@@ -17,8 +17,8 @@ use secrecy::ExposeSecret;
 
 use super::juicefs_state::StateFiles;
 use super::{
-    Client, Complaint, EndMeans, Environment, Hope, Launch, LaunchError, Parting, Places, Program, Serving, Voice,
-    beside_this, cant, desk::Desk, duplicate, place_in,
+    Client, Complaint, EndMeans, Environment, Hope, Launch, LaunchError, Parting, Places, Program, Serving,
+    Voice, beside_this, cant, desk::Desk, duplicate, place_in,
 };
 use crate::agent::processes::ExitKind;
 use crate::agent::tail::Tail;
@@ -40,14 +40,15 @@ const NOWHERE: &str = "/mountpod/";
 const ALWAYS: &[&str] = &["--no-usage-report", "--no-syslog", "--no-agent", "--no-color"];
 /// What a mount has unless its options say something else: no daily copy of all metadata in the memory of each mount pod;
 /// metrics on no fixed port; a cache in memory, small, because it counts to the mount pod's memory.
-const DEFAULTS: &[(&str, &str)] = &[("backup-meta", "0"), ("metrics", "127.0.0.1:0"), ("cache-dir", "memory")];
+const DEFAULTS: &[(&str, &str)] =
+    &[("backup-meta", "0"), ("metrics", "127.0.0.1:0"), ("cache-dir", "memory")];
 /// MiB of a cache in memory; the client's own default is 100 GiB.
 const MEMORY_CACHE_MIB: &str = "128";
 /// Where the first descriptor of a program lies.
 const FIRST_FD: &str = "/proc/self/fd/3";
-/// A client serves within a second. One whose metadata engine swallows packets gives up after longer than a publish may
-/// take; it is then told apart from one that is refused.
-const START_LIMIT: Duration = Duration::from_secs(30);
+/// A client serves within a second, and formatting takes at most 12 s to fail. A client whose metadata engine is away
+/// tries for minutes before it says so; its log tells it before.
+const START_LIMIT: Duration = Duration::from_secs(18);
 /// `RESEND` as the kernel reads it: `struct fuse_out_header` with 16 bytes, `FUSE_NOTIFY_RESEND`, no request.
 const NOTIFY_RESEND: i32 = 7;
 const OUT_HEADER_BYTES: u32 = 16;
@@ -95,13 +96,10 @@ impl Juicefs {
         Ok(client)
     }
 
-    fn program(
-        &self,
-        arguments: Vec<String>,
-        more: &[(&str, &str)],
-    ) -> Result<Program, LaunchError> {
+    fn program(&self, arguments: Vec<String>, more: &[(&str, &str)]) -> Result<Program, LaunchError> {
         // The client warns of a user without a home; it writes nothing there.
-        let variables = [("HOME", "/")].into_iter().chain(more.iter().copied()).chain(self.secret.environment());
+        let variables =
+            [("HOME", "/")].into_iter().chain(more.iter().copied()).chain(self.secret.environment());
         Program::new(self.program.clone(), arguments, Environment::of(variables)?)
     }
 
@@ -183,7 +181,10 @@ impl Client for Juicefs {
                 let mut help = String::new();
                 if let Some(answer) = self.answer.take() {
                     let mut answer = File::from(answer);
-                    answer.rewind().and_then(|()| answer.read_to_string(&mut help)).map_err(cant("read its answer"))?;
+                    answer
+                        .rewind()
+                        .and_then(|()| answer.read_to_string(&mut help))
+                        .map_err(cant("read its answer"))?;
                 }
                 Ok(check_known(&serving.client.options, &flags_in_help(&help))?)
             }
@@ -197,10 +198,12 @@ impl Client for Juicefs {
 
     fn serve(&mut self, serving: &Serving) -> Result<Launch, LaunchError> {
         let arguments = self.mount_arguments(serving)?;
-        let saved = self.state.lay_ready(&serving.fds.state).map_err(cant("lay the client's handles ready"))?;
+        let saved =
+            self.state.lay_ready(&serving.fds.state).map_err(cant("lay the client's handles ready"))?;
         let desk_path = place_in(&self.directory, DESK);
         let device = duplicate(&serving.fds.fuse)?;
-        let desk = Desk::open(&desk_path, setting(&serving.negotiated), device).map_err(cant("open the client's desk"))?;
+        let desk = Desk::open(&desk_path, setting(&serving.negotiated), device)
+            .map_err(cant("open the client's desk"))?;
         let (desk_path, handles) = (text(&desk_path), text(self.state.handles()));
         let mut variables =
             vec![("JFS_SUPERVISOR", "1"), ("_FUSE_FD_COMM", &desk_path), ("_FUSE_STATE_PATH", &handles)];
@@ -249,14 +252,17 @@ impl Client for Juicefs {
     fn parted(&mut self, serving: &Serving, tail: &Tail) {
         let Some(session) = tail.remembered().and_then(session_in) else { return };
         match self.state.save(&serving.fds.state, session) {
-            Ok(true) => tracing::info!("the client left its open files and session {session} to its successor"),
+            Ok(true) => {
+                tracing::info!("the client left its open files and session {session} to its successor")
+            }
             Ok(false) => tracing::warn!("the client left nothing to its successor"),
             Err(error) => tracing::warn!("what the client left can't be handed on: {error}"),
         }
     }
 
     fn remedy(&mut self, words: &str) -> bool {
-        let missing = Trouble::of(words) == Trouble::NotFormatted && !self.formatted && self.secret.format.is_some();
+        let missing =
+            Trouble::of(words) == Trouble::NotFormatted && !self.formatted && self.secret.format.is_some();
         if missing && self.preparations.is_empty() {
             self.preparations.push_back(Preparation::Format);
             return true;
@@ -267,8 +273,7 @@ impl Client for Juicefs {
     fn complaint(&self, words: &str) -> Complaint {
         let trouble = Trouble::of(words);
         // Another mount pod that formats the same filesystem at this moment looks like somebody else's objects.
-        let hopeless = trouble.needs_a_person() && !self.preparations.contains(&Preparation::Format)
-            || trouble == Trouble::Storage && !words.contains("is not empty");
+        let hopeless = trouble.needs_a_person() && !words.contains("is not empty");
         Complaint { explanation: trouble.to_string(), hope: if hopeless { Hope::None } else { Hope::Some } }
     }
 }
@@ -284,7 +289,9 @@ fn resend(fuse: BorrowedFd<'_>) {
     message.extend(NOTIFY_RESEND.to_ne_bytes());
     message.extend(0_u64.to_ne_bytes());
     if let Err(errno) = nix::unistd::write(fuse, &message) {
-        tracing::warn!("requests of an earlier client can't be given out again (Linux 6.9 or later can): {errno}");
+        tracing::warn!(
+            "requests of an earlier client can't be given out again (Linux 6.9 or later can): {errno}"
+        );
     }
 }
 
@@ -294,6 +301,12 @@ fn memory_file(name: &str) -> Result<OwnedFd, LaunchError> {
 
 fn memory_file_with(name: &str, content: &str) -> Result<OwnedFd, LaunchError> {
     let mut file = File::from(memory_file(name)?);
-    file.write_all(content.as_bytes()).and_then(|()| file.rewind()).map_err(cant("write a file in memory"))?;
+    file.write_all(content.as_bytes())
+        .and_then(|()| file.rewind())
+        .map_err(cant("write a file in memory"))?;
     Ok(file.into())
 }
+
+#[cfg(test)]
+#[path = "juicefs_tests.rs"]
+mod tests;

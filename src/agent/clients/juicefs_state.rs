@@ -85,7 +85,10 @@ impl StateFiles {
         };
         let facts = file.metadata()?;
         if !facts.is_file() || facts.uid() != geteuid().as_raw() {
-            return Err(io::Error::other(format!("{} was not written by the client", self.written.display())));
+            return Err(io::Error::other(format!(
+                "{} was not written by the client",
+                self.written.display()
+            )));
         }
         let head = Head { session, handles: facts.len() };
         if !head.fits() {
