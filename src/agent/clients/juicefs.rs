@@ -274,7 +274,8 @@ impl Client for Juicefs {
         let trouble = Trouble::of(words);
         // Another mount pod that formats the same filesystem at this moment looks like somebody else's objects.
         let hopeless = trouble.needs_a_person() && !words.contains("is not empty");
-        Complaint { explanation: trouble.to_string(), hope: if hopeless { Hope::None } else { Hope::Some } }
+        let explanation = if trouble == Trouble::Unknown { String::new() } else { trouble.to_string() };
+        Complaint { explanation, hope: if hopeless { Hope::None } else { Hope::Some } }
     }
 }
 
