@@ -1,7 +1,12 @@
 //! Does a JuiceFS volume work, outlive what keeps it, and tell clearly what is wrong with it?
 //!
 //! Everything is real: the unmodified client, a Redis server, a directory for objects, mounts. Needs root: it mounts.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise, and prints its figures"
+)]
 
 mod juicefs_support;
 mod session_support;
@@ -47,7 +52,9 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let mut node = Node::new();
-        node.agent_arguments = vec!["--juicefs-program".to_owned(), juicefs().display().to_string()];
+        let client = juicefs().display().to_string();
+        let agent = [session_support::PROGRAM, "mount-agent", "--juicefs-program", &client];
+        node.agent = Some(agent.map(str::to_owned).to_vec());
         let redis = Redis::start(node.directory.path()).await;
         std::fs::create_dir_all(node.path("objects")).unwrap();
         let secret = redis.secret(&node.path("objects"));

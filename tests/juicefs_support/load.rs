@@ -66,7 +66,7 @@ impl Work {
         if let Some(read) = self.op("read", || fs::read_to_string(&name)) {
             self.report.mismatches += u64::from(read != text);
         }
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             self.op("unlink", || fs::remove_file(&name));
         }
     }

@@ -253,7 +253,7 @@ impl Client for Juicefs {
         let Some(session) = tail.remembered().and_then(session_in) else { return };
         match self.state.save(&serving.fds.state, session) {
             Ok(true) => {
-                tracing::info!("the client left its open files and session {session} to its successor")
+                tracing::info!("the client left its open files and session {session} to its successor");
             }
             Ok(false) => tracing::warn!("the client left nothing to its successor"),
             Err(error) => tracing::warn!("what the client left can't be handed on: {error}"),
