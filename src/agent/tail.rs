@@ -49,7 +49,7 @@ impl Tail {
         self.remembered = None;
     }
 
-    /// The line that was to be remembered.
+    /// The line that was to be remembered, as it was said: not to be shown.
     pub(super) fn remembered(&self) -> Option<&str> {
         self.remembered.as_deref()
     }
@@ -79,13 +79,14 @@ impl Tail {
             bytes.truncate(LINE_BYTES_MAX.saturating_sub(longest));
         }
         let mut line = String::from_utf8_lossy(&bytes).into_owned();
+        // Before a credential that looks like a part of it is taken out; it is for this program, not for people.
+        if self.memorable.is_some_and(|memorable| line.contains(memorable)) {
+            self.remembered = Some(line.clone());
+        }
         for (_, value) in self.credentials.expose() {
             if !value.is_empty() {
                 line = line.replace(value, REDACTED);
             }
-        }
-        if self.memorable.is_some_and(|memorable| line.contains(memorable)) {
-            self.remembered = Some(line.clone());
         }
         self.bytes += line.len() + 1;
         self.lines.push_back(line.clone());

@@ -53,6 +53,9 @@ const FORMAT_REFUSED: &[(&str, &str)] = &[
     ("trash-days", "has a key of its own in the Secret"),
 ];
 
+/// A shorter value in `envs` is a setting, no secret: hiding every "1" would make logs unreadable.
+const HIDDEN_ENV_BYTES_MIN: usize = 6;
+
 /// What a Secret says of a filesystem.
 #[derive(Debug, Clone)]
 pub struct JuicefsSecret {
@@ -159,12 +162,14 @@ impl JuicefsSecret {
     #[must_use]
     pub fn hidden(&self) -> Secrets {
         let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let password = self.meta_url.password().map(|password| ("META_PASSWORD", password)).into_iter();
+        let envs = self.environment().filter(|(_, value)| value.len() >= HIDDEN_ENV_BYTES_MIN);
         let keys = self.format.iter().flat_map(Format::environment).map(pair);
         let rsa_key = self.format.iter().filter_map(|format| format.rsa_key.as_ref());
         let rsa_lines = rsa_key.flat_map(|key| key.expose_secret().lines().enumerate());
         let rsa_lines =
             rsa_lines.map(|(number, line)| (format!("encrypt_rsa_key {number}"), line.to_owned()));
-        self.environment().map(pair).chain(keys).chain(rsa_lines).collect()
+        password.chain(envs).map(pair).chain(keys).chain(rsa_lines).collect()
     }
 }
 

@@ -15,7 +15,7 @@ const FULL: &[(&str, &str)] = &[
     ("secret-key", "sk-value"),
     ("trash-days", "2"),
     ("format-options", "block-size=4096, compress=lz4,enable-acl"),
-    ("envs", r#"{"JFS_DROP_OSCACHE": "env-value"}"#),
+    ("envs", r#"{"GOGC": "50", "JFS_DROP_OSCACHE": "env-value"}"#),
     ("passphrase", "rsa-pw"),
     ("encrypt_rsa_key", "-----BEGIN KEY-----\nkey-line\n"),
 ];
@@ -27,7 +27,12 @@ fn a_secret_of_the_juicefs_csi_driver_is_read_and_shows_nothing() {
     let environment: Vec<_> = secret.environment().collect();
     assert_eq!(
         environment,
-        [("META_PASSWORD", "meta-pw"), ("JFS_DROP_OSCACHE", "env-value"), ("JFS_RSA_PASSPHRASE", "rsa-pw")]
+        [
+            ("META_PASSWORD", "meta-pw"),
+            ("GOGC", "50"),
+            ("JFS_DROP_OSCACHE", "env-value"),
+            ("JFS_RSA_PASSPHRASE", "rsa-pw")
+        ]
     );
     let format = secret.format.as_ref().unwrap();
     assert_eq!(
@@ -42,7 +47,7 @@ fn a_secret_of_the_juicefs_csi_driver_is_read_and_shows_nothing() {
         assert!(hidden.iter().any(|hidden| hidden == value), "{value}");
         assert!(!shown.contains(value), "{shown}");
     }
-    assert!(!hidden.iter().any(|value| value == "vol" || value == "s3"), "{hidden:?}");
+    assert!(!hidden.iter().any(|value| ["vol", "s3", "50"].contains(&value.as_str())), "{hidden:?}");
 }
 
 #[test]
