@@ -33,6 +33,7 @@ use mountpod::session::open::open_session;
 use mountpod::session::state_dir::StateDir;
 use mountpod::volume::{ClientKind, Resources, SessionId, ShareKey, TargetPath, Writability};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use session_support::node::{Driver, Node, eventually, in_time, read, write};
 use session_support::volume;
 use tokio::process::{Child, Command};
@@ -41,6 +42,22 @@ use tokio::process::{Child, Command};
 const LONGEST_STALL_MS: u64 = 5000;
 /// What is wrong with a volume is said within this time.
 const ERROR_LIMIT: Duration = Duration::from_secs(20);
+
+/// A client that sees too few requests begins to look for lost ones after 10 s.
+const SEARCH_BEGINS: Duration = Duration::from_secs(12);
+/// Some heartbeats of an idle client.
+const LOOK_AT_PROCESSOR: Duration = Duration::from_secs(3);
+/// `sysconf(_SC_CLK_TCK)` is 100 on every Linux.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What a process has used, of proc_pid_stat(5): utime and stime.
+fn processor_time(pid: Pid) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let ticks = |field: usize| fields[field].parse::<u32>().unwrap();
+    TICK * (ticks(11) + ticks(12))
+}
 
 /// A node, with a JuiceFS filesystem that is yet to be formatted.
 struct Scene {
@@ -66,7 +83,7 @@ impl Scene {
     }
 
     /// The clients of this node.
-    fn clients(&self) -> Vec<nix::unistd::Pid> {
+    fn clients(&self) -> Vec<Pid> {
         self.node.processes(" /mountpod/")
     }
 
@@ -163,8 +180,17 @@ async fn a_killed_client_or_mount_pod_costs_write_handles_and_nothing_else() {
     load.goes_on(10, "the death of the client without a driver").await;
     driver = scene.node.driver().await;
     load.goes_on(10, "the driver's return").await;
+    scene.node.kill(" /mountpod/").await;
+    load.goes_on(1, "the last death of the client").await;
     let report = load.finish().await;
     println!("killed: {report:?}");
+    // Requests that were given out again must not leave it looking for lost ones for ever, on a volume that is quiet now.
+    tokio::time::sleep(SEARCH_BEGINS).await;
+    let before = processor_time(scene.clients()[0]);
+    tokio::time::sleep(LOOK_AT_PROCESSOR).await;
+    let used = processor_time(scene.clients()[0]).saturating_sub(before);
+    println!("processor time of a quiet client in {LOOK_AT_PROCESSOR:?}: {used:?}");
+    assert!(used < LOOK_AT_PROCESSOR / 5, "{used:?}");
     only_what_is_documented(&report);
     assert!(report.longest_ms < LONGEST_STALL_MS, "{report:?}");
     driver.unpublish("v", &a).await.unwrap();
