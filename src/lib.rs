@@ -6,6 +6,7 @@ pub mod agent;
 pub mod config;
 pub mod csi;
 pub mod hostdir;
+pub mod juicefs;
 pub mod mountpod;
 pub mod mounts;
 pub mod node;

@@ -41,7 +41,8 @@ fn negotiated() -> Negotiated {
 }
 
 fn offer(credentials: &[(&str, &str)]) -> ToAgent {
-    let client = ClientLaunch { kind: ClientKind::Hostdir, options: BTreeMap::new() };
+    let client =
+        ClientLaunch { kind: ClientKind::Hostdir, subdirectory: String::new(), options: BTreeMap::new() };
     let credentials =
         credentials.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     ToAgent::Offer(Box::new(Offer { session: session(), client, negotiated: negotiated(), credentials }))

@@ -96,7 +96,11 @@ impl Agent {
 async fn offer(to: &mut AgentConnection, session: &str) {
     let offer = ToAgent::Offer(Box::new(Offer {
         session: session.parse().unwrap(),
-        client: ClientLaunch { kind: ClientKind::Hostdir, options: BTreeMap::new() },
+        client: ClientLaunch {
+            kind: ClientKind::Hostdir,
+            subdirectory: String::new(),
+            options: BTreeMap::new(),
+        },
         negotiated: Negotiated { minor: 45, flags: 0xff, max_readahead: 4096, max_write: 8192, max_pages: 2 },
         credentials: BTreeMap::from([("password".to_owned(), "hunter2".to_owned())]),
     }));

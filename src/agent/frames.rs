@@ -53,6 +53,9 @@ pub struct Offer {
 pub struct ClientLaunch {
     /// The FUSE program.
     pub kind: ClientKind,
+    /// The directory of its filesystem that becomes the root of the mount, for clients that open it themselves.
+    #[serde(default)]
+    pub subdirectory: String,
     /// Its options, checked before.
     pub options: BTreeMap<String, String>,
 }
@@ -129,6 +132,12 @@ pub enum ClientState {
         starts: u32,
         /// In the agent's own PID namespace.
         pid: u32,
+    },
+    /// Leaves its open files to a successor, and ends. It must be sent requests meanwhile: its readers see only with the
+    /// next one that they are to stop.
+    Parting {
+        /// Starts so far.
+        starts: u32,
     },
     /// Can't be brought to serve.
     Failed {

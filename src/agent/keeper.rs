@@ -1,7 +1,7 @@
 //! What is a running client, and what does it say?
 //!
-//! The process that the agent starts is the *keeper*. It sends one JSON datagram per event on the socket that it finds
-//! after its other descriptors, and exits with 0 when the session has ended.
+//! A client with a keeper of its own sends one JSON datagram per event on the socket that it finds after its other
+//! descriptors; another fetches its session from a desk of the agent. What they print is kept.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,8 +15,9 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
 
+use super::clients::desk::Attended;
+use super::clients::{Launch, LaunchError, Voice};
 use super::log::show;
-use super::programs::{ClientPrograms, LaunchError, Serving};
 use super::sys::{self, ChildPlan};
 use super::tail::Tail;
 
@@ -44,50 +45,76 @@ pub(super) enum ClientEvent {
     },
 }
 
-/// A running client.
+/// What a running program is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It prepares: its good end is what is waited for.
+    Prepares,
+    /// It serves.
+    Serves,
+}
+
+/// Where events come from.
+#[derive(Debug)]
+enum Ear {
+    Socket(UnixDatagram),
+    Desk(Attended),
+    /// Nothing comes, or nothing any more: the client has closed its end.
+    Closed,
+}
+
+/// A running program.
 #[derive(Debug)]
 pub(super) struct Keeper {
     /// In the agent's PID namespace.
     pub(super) pid: Pid,
     /// Readable when it is dead.
     pub(super) pidfd: OwnedFd,
-    events: UnixDatagram,
-    /// Not any more once a client has closed its end.
-    events_open: bool,
+    pub(super) role: Role,
+    ear: Ear,
     output: pipe::Receiver,
     output_open: bool,
 }
 
 impl Keeper {
-    /// Starts a client on a session.
+    /// Starts a program.
     ///
     /// # Errors
     /// See [`LaunchError`].
-    pub(super) fn start(
-        serving: &Serving,
-        programs: ClientPrograms,
-        hostdir_program: Option<&std::path::Path>,
-    ) -> Result<Self, LaunchError> {
-        let program = serving.program(programs, hostdir_program)?;
+    pub(super) fn start(launch: Launch) -> Result<Self, LaunchError> {
+        let Launch { program, fds, voice } = launch;
         let start_error = |source| LaunchError::Start { program: program.path.clone(), source };
         let ends = Ends::open().map_err(start_error)?;
-        let mut fds = serving.client_fds()?;
-        fds.push(ends.events_theirs.as_fd());
+        let mut fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        if matches!(voice, Voice::Events) {
+            fds.push(ends.events_theirs.as_fd());
+        }
+        let printed = match &voice {
+            Voice::Prepares { output: Some(file) } => file.as_fd(),
+            _ => ends.output_theirs.as_fd(),
+        };
         let plan = ChildPlan {
             path: &program.path,
             arguments: &program.arguments,
             environment: &program.environment.0,
             stdin: ends.stdin.as_fd(),
-            output: ends.output_theirs.as_fd(),
+            output: printed,
             fds: &fds,
         };
         let pid = sys::spawn(&plan).map_err(start_error)?;
         // Not reaped before the next turn of the loop: this is the child, dead or alive.
         let pidfd = sys::pidfd_open(pid).map_err(start_error)?;
-        // Only `recv` is called, which is the same for datagrams and for SOCK_SEQPACKET.
-        let events = UnixDatagram::from_std(ends.events_ours.into()).map_err(start_error)?;
         let output = pipe::Receiver::from_owned_fd(ends.output_ours).map_err(start_error)?;
-        Ok(Self { pid, pidfd, events, events_open: true, output, output_open: true })
+        let (role, ear) = match voice {
+            Voice::Prepares { .. } => (Role::Prepares, Ear::Closed),
+            Voice::Desk(desk) => (Role::Serves, Ear::Desk(desk.attend(pid))),
+            // Only `recv` is called, which is the same for datagrams and for SOCK_SEQPACKET.
+            Voice::Events => {
+                let events = UnixDatagram::from_std(ends.events_ours.into()).map_err(start_error)?;
+                (Role::Serves, Ear::Socket(events))
+            }
+        };
+        Ok(Self { pid, pidfd, role, ear, output, output_open: true })
     }
 
     /// The next event; output goes into the tail meanwhile. Waits for ever when the client has closed both.
@@ -95,19 +122,11 @@ impl Keeper {
         let mut piece = [0; OUTPUT_BYTES];
         loop {
             tokio::select! {
-                event = self.events.async_io(Interest::READABLE, || receive_event(&self.events)), if self.events_open => match event {
-                    Ok(Some(event)) => return event,
-                    Ok(None) => self.events_open = false,
-                    Err(error) => {
-                        tracing::warn!("the client's event can't be read: {error}");
-                        self.events_open = error.kind() == io::ErrorKind::InvalidData;
-                    }
-                },
+                event = self.ear.next() => return event,
                 readable = self.output.readable(), if self.output_open => {
                     let read = readable.and_then(|()| self.output.try_read(&mut piece));
                     self.output_open = keep_output(read, &piece, tail);
                 },
-                () = std::future::pending() => (),
             }
         }
     }
@@ -125,7 +144,34 @@ impl Keeper {
         if let Some(line) = tail.end_line() {
             show(&line);
         }
-        std::iter::from_fn(|| receive_event(&self.events).ok().flatten()).collect()
+        match &mut self.ear {
+            Ear::Socket(events) => std::iter::from_fn(|| receive_event(events).ok().flatten()).collect(),
+            Ear::Desk(desk) => std::iter::from_fn(|| desk.events.try_recv().ok()).collect(),
+            Ear::Closed => Vec::new(),
+        }
+    }
+}
+
+impl Ear {
+    /// The next event; waits for ever once it is closed.
+    async fn next(&mut self) -> ClientEvent {
+        loop {
+            let heard = match self {
+                Self::Socket(events) => events.async_io(Interest::READABLE, || receive_event(events)).await,
+                Self::Desk(desk) => Ok(desk.events.recv().await),
+                Self::Closed => std::future::pending().await,
+            };
+            match heard {
+                Ok(Some(event)) => return event,
+                Ok(None) => *self = Self::Closed,
+                Err(error) => {
+                    tracing::warn!("the client's event can't be read: {error}");
+                    if error.kind() != io::ErrorKind::InvalidData {
+                        *self = Self::Closed;
+                    }
+                }
+            }
+        }
     }
 }
 

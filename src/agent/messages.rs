@@ -103,6 +103,7 @@ impl Message for ToAgent {
         match self {
             Self::Offer(offer) => match offer.client.kind {
                 ClientKind::Hostdir => 3..=3,
+                ClientKind::Juicefs => 2..=2,
             },
             Self::Adopt | Self::Status | Self::Release | Self::Stop => 0..=0,
         }

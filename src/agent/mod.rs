@@ -1,7 +1,7 @@
 //! The mount pod's side: who starts, watches and stops the client, and holds a second copy of the session?
 //!
 //! `frames` names the messages, `messages` joins them with their descriptors, `wire` carries them, `connect` is the
-//! driver's way to an agent. The rest is the agent itself: `supervisor` is its one loop; `programs` says how each
+//! driver's way to an agent. The rest is the agent itself: `supervisor` is its one loop; `clients` says how each
 //! client is run, `keeper` is a running client, `restarts` the rule for starting it again.
 
 use std::error::Error;
@@ -13,6 +13,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 
+mod clients;
 pub mod connect;
 mod connection;
 pub mod frames;
@@ -23,7 +24,6 @@ mod log;
 pub mod messages;
 mod options;
 mod processes;
-mod programs;
 mod restarts;
 mod session;
 mod supervisor;
@@ -31,8 +31,8 @@ pub(crate) mod sys;
 mod tail;
 pub mod wire;
 
+pub use clients::ClientPrograms;
 pub use options::AgentOptions;
-pub use programs::ClientPrograms;
 
 /// Exit code when the agent could not do its work.
 const FAILURE: u8 = 1;

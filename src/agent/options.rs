@@ -26,6 +26,9 @@ pub struct AgentOptions {
     /// Run this program as the hostdir client instead of the installed one
     #[arg(long, value_name = "PATH", hide = true)]
     pub hostdir_program: Option<PathBuf>,
+    /// Run this program as the JuiceFS client instead of the installed one
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub juicefs_program: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

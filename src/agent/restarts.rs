@@ -14,7 +14,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// The first wait after a death without serving; a missing directory or a full table may come right at once.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 /// The longest: workloads hang meanwhile.
-const WAIT_LONGEST: Duration = Duration::from_secs(5);
+pub(super) const WAIT_LONGEST: Duration = Duration::from_secs(5);
 
 /// The deaths of a session's clients.
 #[derive(Debug)]

@@ -1,23 +1,29 @@
 //! How is the session that this agent holds, and what becomes of its client?
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::clients::{Client, EndMeans, Hope, LaunchError, Parting, Places, Serving, client_for};
 use super::frames::{ClientState, FromAgent};
-use super::keeper::{ClientEvent, Keeper};
+use super::keeper::{ClientEvent, Keeper, Role};
 use super::processes::{ExitKind, Reaped, kill_all};
-use super::programs::{ClientPrograms, LaunchError, Serving};
-use super::restarts::{Record, Restarts, Verdict};
+use super::restarts::{Record, Restarts, Verdict, WAIT_LONGEST};
 use super::supervisor::End;
 use super::tail::Tail;
 use crate::volume::SessionId;
 
 /// A process that was killed is gone in milliseconds, unless it waits for a device or a network mount (D state).
 const KILL_LIMIT: Duration = Duration::from_secs(30);
+/// A client that leaves its open files to a successor first writes what it has; one that is still at it after this long is
+/// killed, so that the driver hears of it within its own limit for an answer.
+const PART_LIMIT: Duration = Duration::from_secs(12);
+/// Formatting a filesystem makes a bucket and tries it, three times if need be.
+const PREPARE_LIMIT: Duration = Duration::from_secs(60);
+/// Between two tries to have the place where a client leaves its open files.
+const PART_RETRY: Duration = Duration::from_millis(20);
 
 /// A message with its descriptors.
 pub(super) type Answer = (FromAgent, Vec<OwnedFd>);
@@ -27,10 +33,11 @@ pub(super) type Answer = (FromAgent, Vec<OwnedFd>);
 pub(super) struct Session {
     pub(super) id: SessionId,
     serving: Serving,
-    programs: ClientPrograms,
-    hostdir_program: Option<PathBuf>,
+    how: Box<dyn Client>,
     client: ClientState,
     starts: u32,
+    /// Has any client of this agent answered requests?
+    has_served: bool,
     tail: Tail,
     restarts: Restarts,
     run: Run,
@@ -39,14 +46,32 @@ pub(super) struct Session {
 /// What runs now.
 #[derive(Debug)]
 enum Run {
-    /// A client, which has served or not.
-    Client(Box<Keeper>, Record),
+    /// A program: one that prepares, or the client, which has served or not.
+    Client(Box<Running>),
     /// The rest of a client's processes, which were killed: a second client must not begin before they are gone.
     Rest { then: Then, until: Instant },
     /// Nothing; a client is to be started.
     Nothing { until: Instant },
     /// Nothing, and that is final.
     GivenUp,
+}
+
+#[derive(Debug)]
+struct Running {
+    keeper: Keeper,
+    record: Record,
+    /// It is killed then, unless it serves.
+    start_until: Option<Instant>,
+    parting: Option<Farewell>,
+}
+
+/// A client that is to leave its state to a successor.
+#[derive(Debug)]
+struct Farewell {
+    then: Then,
+    /// It knows; otherwise it is told as soon as that can be.
+    told: bool,
+    until: Instant,
 }
 
 /// What follows when the last process of a client is gone.
@@ -62,22 +87,16 @@ impl Session {
     ///
     /// # Errors
     /// When the client could not be run as the offer says.
-    pub(super) fn new(
-        id: SessionId,
-        serving: Serving,
-        programs: ClientPrograms,
-        hostdir_program: Option<PathBuf>,
-    ) -> Result<Self, LaunchError> {
-        serving.program(programs, hostdir_program.as_deref())?;
-        serving.client_fds()?;
+    pub(super) fn new(serving: Serving, places: &Places) -> Result<Self, LaunchError> {
+        let how = client_for(&serving, places)?;
         Ok(Self {
-            id,
-            tail: Tail::without(serving.credentials.clone()),
+            id: serving.session.clone(),
+            tail: Tail::without(how.hidden(&serving)).remembering(how.worth_remembering()),
             serving,
-            programs,
-            hostdir_program,
+            how,
             client: ClientState::Starting { starts: 1 },
             starts: 1,
+            has_served: false,
             restarts: Restarts::new(),
             run: Run::GivenUp,
         })
@@ -91,27 +110,37 @@ impl Session {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.run {
             Run::Rest { until, .. } | Run::Nothing { until } => Some(*until),
-            Run::Client(..) | Run::GivenUp => None,
+            Run::Client(running) => match &running.parting {
+                Some(farewell) if farewell.told => Some(farewell.until),
+                Some(farewell) => Some(farewell.until.min(Instant::now() + PART_RETRY)),
+                None => running.start_until,
+            },
+            Run::GivenUp => None,
         }
     }
 
     pub(super) async fn next_client_event(&mut self) -> ClientEvent {
         match &mut self.run {
-            Run::Client(keeper, _) => keeper.next(&mut self.tail).await,
+            Run::Client(running) => running.keeper.next(&mut self.tail).await,
             Run::Rest { .. } | Run::Nothing { .. } | Run::GivenUp => std::future::pending().await,
         }
     }
 
-    /// Starts the client. A client that can't even be started counts as one that died.
+    /// Starts the client, or what prepares it. What can't even be started counts as a client that died.
     pub(super) fn start_client(&mut self) {
-        match Keeper::start(&self.serving, self.programs, self.hostdir_program.as_deref()) {
-            Ok(keeper) => {
-                tracing::info!("client started, process {}, start {}", keeper.pid, self.starts);
-                self.run = Run::Client(Box::new(keeper), Record::NeverServed);
+        self.tail.begin();
+        match self.launch() {
+            Ok(running) => {
+                tracing::info!(
+                    "{:?}: process {}, start {}",
+                    running.keeper.role,
+                    running.keeper.pid,
+                    self.starts
+                );
+                self.run = Run::Client(Box::new(running));
             }
             Err(error) => {
-                let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                self.note(&format!("{error}{}", why.unwrap_or_default()));
+                self.note_error(&error);
                 match self.after_death(Record::NeverServed) {
                     Verdict::Restart(wait) => self.run = Run::Nothing { until: Instant::now() + wait },
                     Verdict::GiveUp => self.give_up(),
@@ -120,12 +149,27 @@ impl Session {
         }
     }
 
+    fn launch(&mut self) -> Result<Running, LaunchError> {
+        let (launch, limit) = match self.how.preparation(&self.serving)? {
+            Some(preparation) => (preparation, Some(PREPARE_LIMIT)),
+            None => (self.how.serve(&self.serving)?, self.how.start_limit()),
+        };
+        let keeper = Keeper::start(launch)?;
+        let start_until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        Ok(Running { keeper, record: Record::NeverServed, start_until, parting: None })
+    }
+
     pub(super) fn client_said(&mut self, event: ClientEvent) {
-        let Run::Client(_, record) = &mut self.run else { return };
+        let Run::Client(running) = &mut self.run else { return };
         match event {
             ClientEvent::Serving { pid } => {
-                *record = Record::Served;
-                self.client = ClientState::Serving { starts: self.starts, pid };
+                running.record = Record::Served;
+                running.start_until = None;
+                self.has_served = true;
+                self.how.serves(&self.serving);
+                if running.parting.is_none() {
+                    self.client = ClientState::Serving { starts: self.starts, pid };
+                }
             }
             ClientEvent::ServerDied { signal } => {
                 let how =
@@ -137,14 +181,42 @@ impl Session {
         }
     }
 
+    /// Lets the client leave its state to a successor and end, if it can; otherwise it is killed. What follows comes when
+    /// all its processes are gone.
+    pub(super) fn part_with_client(&mut self, then: Then) {
+        let (tail, how) = (&self.tail, &mut self.how);
+        let Run::Client(running) = &mut self.run else { return self.end_client(then) };
+        if let Some(farewell) = &mut running.parting {
+            farewell.then = then;
+            return;
+        }
+        if running.record != Record::Served || running.keeper.role != Role::Serves {
+            return self.end_client(then);
+        }
+        let told = match how.part(running.keeper.pid, tail) {
+            Parting::Told => true,
+            Parting::Later => false,
+            Parting::Impossible => return self.end_client(then),
+        };
+        running.parting = Some(Farewell { then, told, until: Instant::now() + PART_LIMIT });
+        if told {
+            self.client = ClientState::Parting { starts: self.starts };
+        }
+    }
+
+    /// Starts the client anew without loss, if it can leave its state to a successor.
+    pub(super) fn renew_client(&mut self) {
+        self.part_with_client(Then::Start(Duration::ZERO));
+    }
+
     /// Kills the client; what follows comes when all its processes are gone.
     pub(super) fn end_client(&mut self, then: Then) {
-        if let Run::Client(keeper, _) = &mut self.run {
+        if let Run::Client(running) = &mut self.run {
             // It is told nowhere else what a client said last; its events do not count any more.
-            drop(keeper.last_words(&mut self.tail));
+            drop(running.keeper.last_words(&mut self.tail));
         }
         self.run = Run::Rest { then, until: Instant::now() + KILL_LIMIT };
-        if matches!(self.client, ClientState::Serving { .. }) {
+        if matches!(self.client, ClientState::Serving { .. } | ClientState::Parting { .. }) {
             self.client = ClientState::Starting { starts: self.starts };
         }
         kill_all();
@@ -153,26 +225,24 @@ impl Session {
     /// Takes note of ended processes.
     pub(super) fn reaped(&mut self, reaped: Reaped) -> Option<End> {
         for (pid, how, kind) in reaped.ended {
-            let Run::Client(keeper, record) = &mut self.run else { continue };
-            if keeper.pid != pid {
+            let Run::Client(running) = &mut self.run else { continue };
+            if running.keeper.pid != pid {
                 continue;
             }
-            let mut record = *record;
-            if keeper
-                .last_words(&mut self.tail)
-                .iter()
-                .any(|event| matches!(event, ClientEvent::Serving { .. }))
-            {
-                record = Record::Served;
+            let last_events = running.keeper.last_words(&mut self.tail);
+            if last_events.iter().any(|event| matches!(event, ClientEvent::Serving { .. })) {
+                running.record = Record::Served;
+                self.has_served = true;
             }
-            if kind == ExitKind::Success {
-                self.client = ClientState::Ended;
-                return Some(End::SessionEnded);
-            }
-            self.note(&format!("the client {how}"));
-            let then = match self.after_death(record) {
-                Verdict::Restart(wait) => Then::Start(wait),
-                Verdict::GiveUp => Then::GiveUp,
+            let then = match running.keeper.role {
+                Role::Prepares => self.prepared(&how, kind),
+                Role::Serves => match self.how.end_means(kind, self.serving.fds.fuse.as_fd()) {
+                    EndMeans::SessionEnded => {
+                        self.client = ClientState::Ended;
+                        return Some(End::SessionEnded);
+                    }
+                    EndMeans::Died => self.died(&how),
+                },
             };
             self.end_client(then);
         }
@@ -187,18 +257,68 @@ impl Session {
         }
     }
 
+    fn prepared(&mut self, how: &str, kind: ExitKind) -> Then {
+        if kind == ExitKind::Success {
+            return match self.how.prepared(&self.serving) {
+                Ok(()) => Then::Start(Duration::ZERO),
+                Err(error) => {
+                    self.note_error(&error);
+                    Then::GiveUp
+                }
+            };
+        }
+        self.note(&format!("the client's preparation {how}"));
+        self.then_after(Record::NeverServed)
+    }
+
+    fn died(&mut self, how: &str) -> Then {
+        let Run::Client(running) = &mut self.run else { return Then::GiveUp };
+        let record = running.record;
+        if let Some(farewell) = running.parting.take() {
+            self.how.parted(&self.serving, &self.tail);
+            self.starts += 1;
+            return farewell.then;
+        }
+        if record == Record::NeverServed && self.how.remedy(&self.tail.present()) {
+            return Then::Start(Duration::ZERO);
+        }
+        self.note(&format!("the client {how}"));
+        self.then_after(record)
+    }
+
+    fn then_after(&mut self, record: Record) -> Then {
+        match self.after_death(record) {
+            Verdict::Restart(wait) => Then::Start(wait),
+            Verdict::GiveUp => Then::GiveUp,
+        }
+    }
+
     /// Does what is due.
     ///
     /// # Errors
     /// A sentence for the driver, whose request could not be fulfilled.
     pub(super) fn time_is_up(&mut self, now: Instant) -> Result<Option<End>, String> {
-        match self.run {
-            Run::Nothing { until } if now >= until => self.start_client(),
-            Run::Rest { then: Then::End(End::Stopped | End::GraceOver), until } if now >= until => {
+        match &mut self.run {
+            Run::Nothing { until } if now >= *until => self.start_client(),
+            Run::Client(running) => match &running.parting {
+                Some(farewell) if now >= farewell.until => {
+                    let then = farewell.then;
+                    self.note(&format!(
+                        "it did not hand on its open files within {PART_LIMIT:?}: it is killed"
+                    ));
+                    self.end_client(then);
+                }
+                Some(farewell) if !farewell.told => self.tell_to_part(),
+                Some(_) => {}
+                None if running.start_until.is_some_and(|until| now >= until) => self.took_too_long(),
+                None => {}
+            },
+            Run::Rest { then: Then::End(End::Stopped | End::GraceOver), until } if now >= *until => {
                 // Nothing more can be done for it; the death of PID 1 is its last chance.
                 return Ok(Some(End::Stopped));
             }
-            Run::Rest { then, until } if now >= until => {
+            Run::Rest { then, until } if now >= *until => {
+                let then = *then;
                 self.note(&format!("its processes did not end within {KILL_LIMIT:?} after SIGKILL"));
                 self.give_up();
                 if then == Then::End(End::Released) {
@@ -210,6 +330,36 @@ impl Session {
         Ok(None)
     }
 
+    fn tell_to_part(&mut self) {
+        let Run::Client(running) = &mut self.run else { return };
+        let Some(farewell) = &mut running.parting else { return };
+        match self.how.part(running.keeper.pid, &self.tail) {
+            Parting::Told => {
+                farewell.told = true;
+                self.client = ClientState::Parting { starts: self.starts };
+            }
+            Parting::Later => {}
+            Parting::Impossible => {
+                let then = farewell.then;
+                self.end_client(then);
+            }
+        }
+    }
+
+    fn took_too_long(&mut self) {
+        let Run::Client(running) = &mut self.run else { return };
+        running.start_until = None;
+        drop(running.keeper.last_words(&mut self.tail));
+        let (what, limit) = match running.keeper.role {
+            Role::Prepares => ("its preparation did not end", PREPARE_LIMIT),
+            Role::Serves => ("it did not serve", self.how.start_limit().unwrap_or_default()),
+        };
+        self.note(&format!("{what} within {limit:?}: it is killed"));
+        // Another try would take as long, and whoever waits for it waits no longer.
+        let then = if self.has_served { self.then_after(Record::NeverServed) } else { Then::GiveUp };
+        self.end_client(then);
+    }
+
     /// The answer to `Status`.
     ///
     /// # Errors
@@ -217,7 +367,7 @@ impl Session {
     pub(super) fn status(&self) -> io::Result<Answer> {
         let word = FromAgent::Status { session: self.id.clone(), client: self.client.clone() };
         let fds = match (&self.client, &self.run) {
-            (ClientState::Serving { .. }, Run::Client(keeper, _)) => vec![keeper.pidfd.try_clone()?],
+            (ClientState::Serving { .. }, Run::Client(running)) => vec![running.keeper.pidfd.try_clone()?],
             _ => Vec::new(),
         };
         Ok((word, fds))
@@ -229,8 +379,8 @@ impl Session {
     /// When a descriptor can't be duplicated.
     pub(super) fn holding(&self) -> io::Result<Answer> {
         let mut fds = self.session_fds()?;
-        if let Run::Client(keeper, _) = &self.run {
-            fds.push(keeper.pidfd.try_clone()?);
+        if let Run::Client(running) = &self.run {
+            fds.push(running.keeper.pidfd.try_clone()?);
         }
         let (session, client, negotiated) = (self.id.clone(), self.client.clone(), self.serving.negotiated);
         Ok((FromAgent::Holding { session, client, negotiated }, fds))
@@ -251,7 +401,16 @@ impl Session {
     fn after_death(&mut self, record: Record) -> Verdict {
         self.starts += 1;
         self.client = ClientState::Starting { starts: self.starts };
-        self.restarts.after_death(record, Instant::now())
+        let verdict = self.restarts.after_death(record, Instant::now());
+        let hope = self.how.complaint(&self.tail.present()).hope;
+        match (verdict, hope) {
+            // Workloads wait for it, and what is wrong may be put right: a server that comes back, a password.
+            (Verdict::GiveUp, _) if self.has_served && self.how.start_limit().is_some() => {
+                Verdict::Restart(WAIT_LONGEST)
+            }
+            (_, Hope::None) if record == Record::NeverServed && !self.has_served => Verdict::GiveUp,
+            (verdict, _) => verdict,
+        }
     }
 
     fn follow(&mut self, then: Then) -> Option<End> {
@@ -266,7 +425,11 @@ impl Session {
 
     fn give_up(&mut self) {
         self.run = Run::GivenUp;
-        self.client = ClientState::Failed { why: self.tail.text() };
+        let explanation = self.how.complaint(&self.tail.present()).explanation;
+        let words = self.tail.text();
+        let why =
+            if explanation.is_empty() { words } else { format!("{explanation}; its last words: {words}") };
+        self.client = ClientState::Failed { why };
         tracing::error!("the client of session {} can't be brought to serve; the session is kept", self.id);
     }
 
@@ -275,5 +438,10 @@ impl Session {
         for line in self.tail.take(format!("{what}\n").as_bytes()) {
             tracing::warn!("{line}");
         }
+    }
+
+    fn note_error(&mut self, error: &LaunchError) {
+        let why = std::error::Error::source(error).map(|source| format!(": {source}"));
+        self.note(&format!("{error}{}", why.unwrap_or_default()));
     }
 }

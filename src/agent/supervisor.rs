@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
+use super::clients::{ClientPrograms, LaunchError, Places, Serving};
 use super::connect::{is_trusted, peer_uid};
 use super::connection::Connection;
 use super::frames::FromAgent;
@@ -16,7 +18,6 @@ use super::listen::{AgentSocket, ListenError};
 use super::messages::Request;
 use super::options::AgentOptions;
 use super::processes::{adopt_orphans, reap};
-use super::programs::{ClientPrograms, Serving};
 use super::session::{Session, Then};
 use crate::volume::Secrets;
 
@@ -78,6 +79,7 @@ enum Event {
     DriverGone,
     ChildrenChanged,
     Terminate,
+    Renew,
     Client(ClientEvent),
     Time,
 }
@@ -90,14 +92,22 @@ pub(super) async fn supervise(options: AgentOptions, programs: ClientPrograms) -
     adopt_orphans().map_err(AgentError::Orphans)?;
     let children = signal(SignalKind::child()).map_err(AgentError::Signals)?;
     let terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
+    let renew = signal(SignalKind::hangup()).map_err(AgentError::Signals)?;
     let socket = AgentSocket::bind(&options.socket)?;
     let idle_until = Instant::now() + options.idle_limit;
+    let places = Places {
+        programs,
+        hostdir_program: options.hostdir_program.clone(),
+        juicefs_program: options.juicefs_program.clone(),
+        directory: options.socket.parent().unwrap_or(Path::new(".")).to_owned(),
+    };
     let mut supervisor = Supervisor {
         options,
-        programs,
+        places,
         socket,
         children,
         terminate,
+        renew,
         driver: None,
         session: None,
         idle_until,
@@ -117,10 +127,12 @@ pub(super) async fn supervise(options: AgentOptions, programs: ClientPrograms) -
 
 struct Supervisor {
     options: AgentOptions,
-    programs: ClientPrograms,
+    places: Places,
     socket: AgentSocket,
     children: Signal,
     terminate: Signal,
+    /// SIGHUP: start the client anew, without loss.
+    renew: Signal,
     driver: Option<Connection>,
     session: Option<Session>,
     idle_until: Instant,
@@ -131,13 +143,14 @@ struct Supervisor {
 impl Supervisor {
     async fn next_event(&mut self) -> Event {
         let deadline = self.next_deadline();
-        let Self { socket, children, terminate, driver, session, .. } = self;
+        let Self { socket, children, terminate, renew, driver, session, .. } = self;
         loop {
             // Deaths first: a client that is dead is not believed any more.
             tokio::select! {
                 biased;
                 _ = children.recv() => return Event::ChildrenChanged,
                 _ = terminate.recv() => return Event::Terminate,
+                _ = renew.recv() => return Event::Renew,
                 event = client_event(session.as_mut()) => return Event::Client(event),
                 accepted = socket.listener.accept() => match accepted {
                     Ok((stream, _)) => return Event::Connected(stream),
@@ -166,6 +179,7 @@ impl Supervisor {
             Event::DriverGone => self.driver = None,
             Event::ChildrenChanged => return self.children_changed(),
             Event::Terminate => return self.terminated(),
+            Event::Renew => return self.renewed(),
             Event::Client(event) => {
                 if let Some(session) = &mut self.session {
                     session.client_said(event);
@@ -190,18 +204,14 @@ impl Supervisor {
             (Request::Offer(offer, fds), None) => {
                 let credentials: Secrets = offer.credentials.into_iter().collect();
                 let serving = Serving {
+                    session: offer.session,
                     client: offer.client,
                     negotiated: offer.negotiated,
                     fds: fds.session,
                     tree: fds.tree,
                     credentials,
                 };
-                self.begin(Session::new(
-                    offer.session,
-                    serving,
-                    self.programs,
-                    self.options.hostdir_program.clone(),
-                ));
+                self.begin(Session::new(serving, &self.places));
             }
             (Request::Offer(offer, _), Some(session)) if offer.session != session.id => {
                 let why = format!("this mount pod holds session {} already", session.id);
@@ -219,7 +229,8 @@ impl Supervisor {
             }
             (Request::Stop, None) => return Some(End::Stopped),
             (Request::Release, Some(session)) => {
-                session.end_client(Then::End(End::Released));
+                session.part_with_client(Then::End(End::Released));
+                self.say_status();
                 return self.children_changed();
             }
             (Request::Stop, Some(session)) => {
@@ -230,7 +241,7 @@ impl Supervisor {
         None
     }
 
-    fn begin(&mut self, session: Result<Session, super::programs::LaunchError>) {
+    fn begin(&mut self, session: Result<Session, LaunchError>) {
         match session {
             Ok(mut session) => {
                 tracing::info!("session {} was offered", session.id);
@@ -254,6 +265,14 @@ impl Supervisor {
             self.say_status();
         }
         end
+    }
+
+    fn renewed(&mut self) -> Option<End> {
+        let session = self.session.as_mut()?;
+        tracing::info!("told to start the client anew");
+        session.renew_client();
+        self.say_status();
+        self.children_changed()
     }
 
     fn terminated(&mut self) -> Option<End> {

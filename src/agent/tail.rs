@@ -18,12 +18,40 @@ pub(super) struct Tail {
     bytes: usize,
     unfinished: Vec<u8>,
     credentials: Secrets,
+    /// Of these lines, how many the present program has said.
+    present: usize,
+    memorable: Option<&'static str>,
+    remembered: Option<String>,
 }
 
 impl Tail {
     /// An empty tail that will show none of these credentials.
     pub(super) fn without(credentials: Secrets) -> Self {
-        Self { lines: VecDeque::new(), bytes: 0, unfinished: Vec::new(), credentials }
+        Self {
+            lines: VecDeque::new(),
+            bytes: 0,
+            unfinished: Vec::new(),
+            credentials,
+            present: 0,
+            memorable: None,
+            remembered: None,
+        }
+    }
+
+    /// The last line with this in it will be remembered, however much is said after it.
+    pub(super) fn remembering(self, memorable: Option<&'static str>) -> Self {
+        Self { memorable, ..self }
+    }
+
+    /// Another program speaks from now on.
+    pub(super) fn begin(&mut self) {
+        self.present = 0;
+        self.remembered = None;
+    }
+
+    /// The line that was to be remembered, as it was said: not to be shown.
+    pub(super) fn remembered(&self) -> Option<&str> {
+        self.remembered.as_deref()
     }
 
     /// Takes output as it comes; gives back the lines that are complete now.
@@ -51,6 +79,10 @@ impl Tail {
             bytes.truncate(LINE_BYTES_MAX.saturating_sub(longest));
         }
         let mut line = String::from_utf8_lossy(&bytes).into_owned();
+        // Before a credential that looks like a part of it is taken out; it is for this program, not for people.
+        if self.memorable.is_some_and(|memorable| line.contains(memorable)) {
+            self.remembered = Some(line.clone());
+        }
         for (_, value) in self.credentials.expose() {
             if !value.is_empty() {
                 line = line.replace(value, REDACTED);
@@ -58,11 +90,19 @@ impl Tail {
         }
         self.bytes += line.len() + 1;
         self.lines.push_back(line.clone());
+        self.present += 1;
         while self.bytes > TAIL_BYTES_MAX {
             let Some(oldest) = self.lines.pop_front() else { break };
             self.bytes -= oldest.len() + 1;
         }
+        self.present = self.present.min(self.lines.len());
         Some(line)
+    }
+
+    /// The last words of the present program alone.
+    pub(super) fn present(&self) -> String {
+        let lines = self.lines.iter().skip(self.lines.len() - self.present);
+        lines.map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
     /// The last words.
@@ -90,6 +130,21 @@ mod tests {
         tail.take(&vec![b'x'; 1 << 20]);
         tail.end_line();
         assert!(tail.text().len() <= TAIL_BYTES_MAX, "a line without end is cut");
+    }
+
+    #[test]
+    fn the_present_program_s_words_are_told_apart_and_one_line_is_remembered() {
+        let mut tail = tail().remembering(Some("session"));
+        tail.take(b"session 1\nold\n");
+        assert_eq!(tail.remembered(), Some("session 1"));
+        tail.begin();
+        assert_eq!((tail.remembered(), tail.present().as_str()), (None, ""));
+        tail.take(b"session 2\n");
+        for n in 0..10_000 {
+            tail.take(format!("line {n}\n").as_bytes());
+        }
+        assert_eq!(tail.remembered(), Some("session 2"));
+        assert_eq!(tail.present(), tail.text());
     }
 
     #[test]

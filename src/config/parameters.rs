@@ -189,6 +189,9 @@ pub fn overlaid(older: Resources, newer: Resources) -> Resources {
 fn client(value: &str) -> Result<ClientKind, String> {
     let known = || ClientKind::ALL.iter().map(|client| client.as_str()).collect::<Vec<_>>().join(", ");
     let found = ClientKind::ALL.iter().find(|client| client.as_str() == value);
+    if found == Some(&ClientKind::Juicefs) {
+        return Err(format!("is {}, which is not offered yet by volumes of this driver", quoted(value)));
+    }
     found.copied().ok_or_else(|| format!("is {}, known clients are: {}", quoted(value), known()))
 }
 

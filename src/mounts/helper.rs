@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use nix::errno::Errno;
+use nix::poll::{PollTimeout, poll};
 use nix::sys::statfs::statfs;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
@@ -27,12 +28,21 @@ use crate::volume::SessionId;
 pub const HELPER_COMMAND: &str = "mount-helper";
 /// An answer is one short line of JSON; nothing longer is read.
 const ANSWER_BYTES_MAX: u64 = 4096;
+/// Between two of them: together they last for a fifth of a second.
+const WAKE_PAUSE: Duration = Duration::from_millis(2);
+/// Enough for a client to see many more new requests than old ones that are given out again (`wake` of the node).
+const WAKE_REQUESTS: u32 = 100;
 
 /// What a helper process does.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum HelperJob {
     /// Print what statfs(2) tells of a path.
     Statfs {
+        /// A path within a mounted volume.
+        path: PathBuf,
+    },
+    /// Send requests to the client of a path, for clients that need some to go on.
+    Wake {
         /// A path within a mounted volume.
         path: PathBuf,
     },
@@ -51,6 +61,8 @@ pub enum HelperAnswer {
     Usage(Usage),
     /// To `unmount`.
     Unmounted,
+    /// To `wake`.
+    Woken,
     /// The system call failed.
     Failed {
         /// Its errno.
@@ -77,13 +89,14 @@ impl HelperJob {
     fn name(&self) -> &'static str {
         match self {
             Self::Statfs { .. } => "statfs",
+            Self::Wake { .. } => "wake",
             Self::Unmount { .. } => "unmount",
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Self::Statfs { path } | Self::Unmount { path } => path,
+            Self::Statfs { path } | Self::Wake { path } | Self::Unmount { path } => path,
         }
     }
 }
@@ -93,6 +106,7 @@ impl HelperJob {
 pub fn run_helper(job: &HelperJob) -> ExitCode {
     let answer = match job {
         HelperJob::Statfs { path } => usage(path).map(HelperAnswer::Usage),
+        HelperJob::Wake { path } => wake(path).map(|()| HelperAnswer::Woken),
         HelperJob::Unmount { path } => unmount(path, Unmount::IfUnused).map(|()| HelperAnswer::Unmounted),
     };
     let answer = answer.unwrap_or_else(|error| HelperAnswer::Failed {
@@ -101,6 +115,16 @@ pub fn run_helper(job: &HelperJob) -> ExitCode {
     let printed =
         serde_json::to_vec(&answer).map_err(io::Error::other).and_then(|line| io::stdout().write_all(&line));
     if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// statfs is never answered from a cache of the kernel.
+fn wake(path: &Path) -> io::Result<()> {
+    let pause = PollTimeout::try_from(WAKE_PAUSE).map_err(io::Error::other)?;
+    for _ in 0..WAKE_REQUESTS {
+        statfs(path)?;
+        poll(&mut [], pause)?;
+    }
+    Ok(())
 }
 
 fn usage(path: &Path) -> io::Result<Usage> {

@@ -14,6 +14,7 @@ mod service;
 mod session_steps;
 mod stats;
 mod wait;
+mod wake;
 mod workloads;
 
 pub use config::{NodeConfig, NodeLimits};

@@ -140,7 +140,7 @@ fn agent_fact(session: &SessionId, view: AgentView) -> AgentFact {
             AgentFact::Failed { why: format!("its agent holds session {held}") }
         }
         AgentView::Holding { client, .. } => match client {
-            ClientState::Starting { .. } => AgentFact::Starting,
+            ClientState::Starting { .. } | ClientState::Parting { .. } => AgentFact::Starting,
             ClientState::Serving { .. } => AgentFact::Serving,
             ClientState::Failed { why } => AgentFact::Failed { why },
             ClientState::Ended => AgentFact::Failed { why: "its session has ended".to_owned() },

@@ -11,6 +11,7 @@ use super::config::{NodeConfig, NodeLimits};
 use super::effects::{Launch, NodeEffects, StartError, blocking};
 use super::outcome::{mount_error, target_error};
 use super::reconcile::keep_reconciled;
+use super::wake::keep_awake;
 use crate::mountpod::engine::Engine;
 use crate::mountpod::plan::{Goal, Refusal};
 use crate::mountpod::pod::{ServedVolume, is_of, refs_of, served_volume, session_of};
@@ -30,6 +31,7 @@ pub struct NodeService<R: MountPods> {
     calls: TaskTracker,
     shutdown: CancellationToken,
     _reconciler: AbortOnDropHandle<()>,
+    _waker: AbortOnDropHandle<()>,
 }
 
 impl<R: MountPods> NodeService<R> {
@@ -45,12 +47,14 @@ impl<R: MountPods> NodeService<R> {
         let engine = Arc::new(Engine::new(effects, engine_limits));
         let reconciler =
             tokio::spawn(keep_reconciled(Arc::clone(&engine), limits.reconcile, shutdown.clone()));
+        let waker = tokio::spawn(keep_awake(Arc::clone(&engine), shutdown.clone()));
         Ok(Self {
             engine,
             limits,
             calls: TaskTracker::new(),
             shutdown,
             _reconciler: AbortOnDropHandle::new(reconciler),
+            _waker: AbortOnDropHandle::new(waker),
         })
     }
 

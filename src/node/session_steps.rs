@@ -73,7 +73,7 @@ impl<R: MountPods> NodeEffects<R> {
         offered_to: Option<PodId>,
     ) -> Result<(), EffectError> {
         const WHAT: &str = "take the session from the agent";
-        let needs = needs_of(self.launch_of(session)?.served.spec.client);
+        let needs = needs_of(&self.launch_of(session)?.served.spec).map_err(|error| failed(WHAT, error))?;
         check_device(fds.fuse.as_fd()).map_err(|error| failed(WHAT, error))?;
         check_state(fds.state.as_fd(), needs.state_bytes).map_err(|error| failed(WHAT, error))?;
         let table = self.table().await?;
@@ -111,6 +111,7 @@ impl<R: MountPods> NodeEffects<R> {
             session: session.clone(),
             client: ClientLaunch {
                 kind: launch.served.spec.client,
+                subdirectory: launch.served.spec.subdirectory.clone(),
                 options: launch.served.spec.options.clone(),
             },
             negotiated: held.negotiated,
@@ -122,10 +123,13 @@ impl<R: MountPods> NodeEffects<R> {
         }
     }
 
-    /// For hostdir: the directory that it serves.
+    /// For hostdir: the directory that it serves. Other clients open theirs themselves.
     pub(super) async fn tree_of(&self, launch: &Launch) -> Result<Option<OwnedFd>, EffectError> {
-        let ClientKind::Hostdir = launch.served.spec.client;
         let spec = &launch.served.spec;
+        match spec.client {
+            ClientKind::Hostdir => {}
+            ClientKind::Juicefs => return Ok(None),
+        }
         let Some(root) = self.config.roots.get(&spec.filesystem).cloned() else {
             let unknown = std::io::Error::other("it is none of the configured roots (--hostdir-root)");
             return Err(failed(format!("open the directory of filesystem {}", spec.filesystem), unknown));
@@ -166,7 +170,7 @@ impl<R: MountPods> NodeEffects<R> {
                 Some(Err(stale("the agent's session")))
             }
             AgentView::Holding { client, .. } => match client {
-                ClientState::Starting { .. } => None,
+                ClientState::Starting { .. } | ClientState::Parting { .. } => None,
                 ClientState::Serving { .. } => Some(Ok(())),
                 ClientState::Failed { why } => Some(Err(EffectError::ClientFailed { why: why.clone() })),
                 ClientState::Ended => Some(Err(stale("the session"))),
@@ -304,7 +308,12 @@ impl<R: MountPods> NodeEffects<R> {
         match self.links.view(pod) {
             AgentView::Holding { session: held, client } => {
                 held == *session
-                    && matches!(client, ClientState::Serving { .. } | ClientState::Starting { .. })
+                    && matches!(
+                        client,
+                        ClientState::Serving { .. }
+                            | ClientState::Starting { .. }
+                            | ClientState::Parting { .. }
+                    )
             }
             AgentView::Silent => {
                 self.sessions.get(session).is_some_and(|held| held.offered_to.as_ref() == Some(pod))

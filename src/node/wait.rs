@@ -85,6 +85,7 @@ pub(super) fn describe(view: &AgentView) -> String {
         AgentView::Holding { client, .. } => match client {
             ClientState::Starting { starts } => format!("its client is being started (start {starts})"),
             ClientState::Serving { .. } => "its client serves".to_owned(),
+            ClientState::Parting { .. } => "its client leaves its open files to a successor".to_owned(),
             ClientState::Failed { why } => format!("its client can't serve: {why}"),
             ClientState::Ended => "its client has exited".to_owned(),
         },

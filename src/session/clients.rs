@@ -2,7 +2,8 @@
 
 use super::init::Wanted;
 use crate::hostdir;
-use crate::volume::ClientKind;
+use crate::juicefs::{self, options::InvalidOption};
+use crate::volume::{ClientKind, MountSpec};
 
 /// Its needs of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,14 +16,21 @@ pub struct ClientNeeds {
     pub state_bytes: u64,
 }
 
-/// What a client needs.
-#[must_use]
-pub fn needs_of(client: ClientKind) -> ClientNeeds {
-    match client {
+/// What the client of a spec needs.
+///
+/// # Errors
+/// When an option of the spec asks for what can't be negotiated.
+pub fn needs_of(spec: &MountSpec) -> Result<ClientNeeds, InvalidOption> {
+    Ok(match spec.client {
         ClientKind::Hostdir => {
             ClientNeeds { fs_type: "fuse.hostdir", wanted: hostdir_wants(), state_bytes: hostdir::STATE_LEN }
         }
-    }
+        ClientKind::Juicefs => ClientNeeds {
+            fs_type: "fuse.juicefs",
+            wanted: juicefs::wanted::wanted(&spec.options)?,
+            state_bytes: juicefs::saved::STATE_BYTES,
+        },
+    })
 }
 
 fn hostdir_wants() -> Wanted {

@@ -14,6 +14,7 @@ use super::record::SessionRecord;
 use super::state::create_state;
 use super::state_dir::StateDir;
 use crate::agent::frames::Negotiated;
+use crate::juicefs::options::InvalidOption;
 use crate::mountpod::facts::DeviceNumber;
 use crate::mountpod::pod::ServedVolume;
 use crate::mounts::syscalls::{Unmount, mount_fuse, unmount};
@@ -54,6 +55,9 @@ pub enum OpenError {
     /// The kernel's first request is not what it must be.
     #[error("the kernel's FUSE_INIT can't be answered")]
     Init(#[from] InvalidInit),
+    /// The spec asks for a session that can't be.
+    #[error("the session can't be opened as it is asked for")]
+    Option(#[from] InvalidOption),
     /// No FUSE_INIT came.
     #[error("the kernel sent no FUSE_INIT within {INIT_LIMIT:?}")]
     NoInit,
@@ -95,7 +99,7 @@ fn mount_session(
     served: &ServedVolume,
     mount_point: &Path,
 ) -> Result<OpenedSession, OpenError> {
-    let needs = needs_of(served.spec.client);
+    let needs = needs_of(&served.spec)?;
     let state = create_state(needs.state_bytes).map_err(system("create the client's state"))?;
     let fuse = open_device().map_err(system("open /dev/fuse"))?;
     let source = state_dir.mount_source(session);

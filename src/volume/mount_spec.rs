@@ -21,17 +21,20 @@ const SESSION_ID_DIGITS: usize = 32;
 pub enum ClientKind {
     /// The built-in client: a directory of the node.
     Hostdir,
+    /// The JuiceFS Community client.
+    Juicefs,
 }
 
 impl ClientKind {
     /// Every client that there is.
-    pub const ALL: &[Self] = &[Self::Hostdir];
+    pub const ALL: &[Self] = &[Self::Hostdir, Self::Juicefs];
 
     /// The name in parameters, records and mount types.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hostdir => "hostdir",
+            Self::Juicefs => "juicefs",
         }
     }
 }

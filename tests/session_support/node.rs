@@ -37,12 +37,14 @@ pub struct Driver {
 /// A directory with a filesystem of one volume, and room for targets and the driver's state.
 pub struct Node {
     pub directory: tempfile::TempDir,
+    /// What its agents are besides the driver's own program: a program and its first arguments.
+    pub agent: Option<Vec<String>>,
 }
 
 impl Node {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let node = Self { directory };
+        let node = Self { directory, agent: None };
         for name in ["root/v", "root/w", "targets"] {
             std::fs::create_dir_all(node.path(name)).unwrap();
         }
@@ -60,6 +62,7 @@ impl Node {
     pub async fn driver(&self) -> Driver {
         let mut options = ProcessOptions::new(self.path("engine"));
         options.program = PROGRAM.into();
+        options.agent.clone_from(&self.agent);
         let runtime = Arc::new(ProcessRuntime::open(options).await.unwrap());
         let roots = BTreeMap::from([("test".parse().unwrap(), self.path("root"))]);
         let mut config = NodeConfig::new(self.path("engine"), "test", roots);

@@ -32,12 +32,16 @@ const AGENT_DIR: &str = "/run/mountpod";
 pub(super) const AGENT_SOCKET: &str = "agent.sock";
 /// A socket takes a page; the rest is room for what a client may leave there.
 const AGENT_DIR_SIZE: &str = "1Mi";
+/// 300,000 open files of a JuiceFS client (`juicefs::saved`); what is not used takes no memory.
+const OPEN_FILES_SIZE: &str = "64Mi";
 /// What an idle agent and its client are sure to need, so that the scheduler counts the pod at all.
 const CPU_REQUEST: &str = "10m";
 /// As above; measured sizes of other clients may ask for more through StorageClass parameters.
 const MEMORY_REQUEST: &str = "32Mi";
 /// The user of a client that gives files to others; the image's own user is nobody.
 const ROOT: i64 = 0;
+/// The user of every client that does not own files for others; the image's user as well.
+const NOBODY: i64 = 65532;
 /// Cluster autoscaler: the workloads decide whether a node can go, their mount pods never keep it.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// hostdir gives files the owners and modes that workloads ask for. No more than Pod Security `baseline` allows.
@@ -143,12 +147,12 @@ fn pod_name(record: &Pod, home: &Home) -> Result<String, NotAMountPod> {
 }
 
 fn pod_spec(client: ClientKind, asked: Container, template: &PodTemplate, home: &Home) -> PodSpec {
-    let Rights { user, capabilities } = rights_of(client);
+    let user = rights_of(client).user;
     let secrets = template.image_pull_secrets.iter();
     PodSpec {
         affinity: Some(on_node(&home.node)),
         automount_service_account_token: Some(false),
-        containers: vec![container(capabilities, asked, template)],
+        containers: vec![container(client, asked, template)],
         enable_service_links: Some(false),
         image_pull_secrets: Some(secrets.map(|name| LocalObjectReference { name: name.clone() }).collect()),
         priority_class_name: Some(template.priority_class.clone()),
@@ -167,16 +171,45 @@ fn pod_spec(client: ClientKind, asked: Container, template: &PodTemplate, home: 
         termination_grace_period_seconds: Some(seconds(template.grace)),
         // It goes where its workload is, whatever taints that node has or gets.
         tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Default::default() }]),
-        volumes: Some(vec![Volume {
-            name: AGENT_VOLUME.to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                medium: Some("Memory".to_owned()),
-                size_limit: Some(Quantity(AGENT_DIR_SIZE.to_owned())),
-            }),
-            ..Default::default()
-        }]),
+        volumes: Some(places_of(client).iter().map(in_memory).collect()),
         ..Default::default()
     }
+}
+
+/// A directory of a mount pod that can be written to: nothing else can.
+struct Writable {
+    name: &'static str,
+    path: &'static str,
+    size: &'static str,
+}
+
+/// Where the agent listens.
+const FOR_THE_AGENT: Writable = Writable { name: AGENT_VOLUME, path: AGENT_DIR, size: AGENT_DIR_SIZE };
+/// Where the agent of JuiceFS listens, and lays the open files ready for a client that takes over.
+const FOR_THE_AGENT_OF_JUICEFS: Writable = Writable { size: OPEN_FILES_SIZE, ..FOR_THE_AGENT };
+/// Where a JuiceFS client that ends leaves its open files.
+const FOR_JUICEFS: Writable = Writable { name: "tmp", path: "/tmp", size: OPEN_FILES_SIZE };
+
+fn places_of(client: ClientKind) -> &'static [Writable] {
+    match client {
+        ClientKind::Hostdir => &[FOR_THE_AGENT],
+        ClientKind::Juicefs => &[FOR_THE_AGENT_OF_JUICEFS, FOR_JUICEFS],
+    }
+}
+
+fn in_memory(place: &Writable) -> Volume {
+    Volume {
+        name: place.name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: Some("Memory".to_owned()),
+            size_limit: Some(Quantity(place.size.to_owned())),
+        }),
+        ..Default::default()
+    }
+}
+
+fn mounted(place: &Writable) -> VolumeMount {
+    VolumeMount { name: place.name.to_owned(), mount_path: place.path.to_owned(), ..Default::default() }
 }
 
 /// Through the scheduler, not by `spec.nodeName`: a node without room is then found out before the kubelet rejects it,
@@ -198,10 +231,10 @@ fn on_node(node: &str) -> Affinity {
     }
 }
 
-fn container(capabilities: &[&str], asked: Container, template: &PodTemplate) -> Container {
+fn container(client: ClientKind, asked: Container, template: &PodTemplate) -> Container {
     let socket = PathBuf::from(AGENT_DIR).join(AGENT_SOCKET);
     let grace = seconds(template.grace).to_string();
-    let added: Vec<_> = capabilities.iter().map(|name| (*name).to_owned()).collect();
+    let added: Vec<_> = rights_of(client).capabilities.iter().map(|name| (*name).to_owned()).collect();
     Container {
         name: asked.name,
         image: Some(template.image.clone()),
@@ -217,11 +250,7 @@ fn container(capabilities: &[&str], asked: Container, template: &PodTemplate) ->
             }),
             ..Default::default()
         }),
-        volume_mounts: Some(vec![VolumeMount {
-            name: AGENT_VOLUME.to_owned(),
-            mount_path: AGENT_DIR.to_owned(),
-            ..Default::default()
-        }]),
+        volume_mounts: Some(places_of(client).iter().map(mounted).collect()),
         ..Default::default()
     }
 }
@@ -249,6 +278,7 @@ struct Rights {
 fn rights_of(client: ClientKind) -> Rights {
     match client {
         ClientKind::Hostdir => Rights { user: ROOT, capabilities: &HOSTDIR_CAPABILITIES },
+        ClientKind::Juicefs => Rights { user: NOBODY, capabilities: &[] },
     }
 }
 

@@ -29,8 +29,12 @@ fn template() -> PodTemplate {
 }
 
 fn made(resources: Resources, node: &str) -> Value {
+    made_for(ClientKind::Hostdir, resources, node)
+}
+
+fn made_for(client: ClientKind, resources: Resources, node: &str) -> Value {
     let spec = MountSpec {
-        client: ClientKind::Hostdir,
+        client,
         filesystem: "data".parse().unwrap(),
         subdirectory: "v".to_owned(),
         options: BTreeMap::new(),
@@ -42,6 +46,21 @@ fn made(resources: Resources, node: &str) -> Value {
     let refs: Refs = [(target, Exclusivity::Shared)].into_iter().collect();
     let record = new_pod("node", &session, Generation(2), &refs, &served).unwrap();
     serde_json::to_value(manifest(record, &template(), &home(node)).unwrap()).unwrap()
+}
+
+#[test]
+fn a_pod_of_juicefs_has_no_privilege_and_room_for_open_files_only() {
+    let pod = made_for(ClientKind::Juicefs, Resources::default(), "n1");
+    let (spec, container) = (&pod["spec"], &pod["spec"]["containers"][0]);
+    assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    let mounts = json!([
+        { "name": "agent", "mountPath": "/run/mountpod" },
+        { "name": "tmp", "mountPath": "/tmp" },
+    ]);
+    assert_eq!(container["volumeMounts"], mounts);
+    assert_eq!(spec["volumes"][1]["emptyDir"], json!({ "medium": "Memory", "sizeLimit": "64Mi" }));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroups::{GroupName, Hierarchies};
 use super::leader::Leader;
-use super::sys::{close_on_exec_from, drop_capabilities, fork_single_threaded};
+use super::sys::{Capabilities, close_on_exec_from, drop_other_capabilities, fork_single_threaded};
 use crate::volume::{CpuMillis, MemoryBytes, Resources};
 
 /// In the pod's directory: who its first process is.
@@ -49,6 +49,9 @@ pub struct LaunchOptions {
     /// Bytes of memory
     #[arg(long, value_name = "N")]
     pub memory_bytes: Option<u64>,
+    /// Leave the processes no capability: their client is none that gives files to their owners
+    #[arg(long)]
+    pub no_capabilities: bool,
     /// The agent's program and its arguments, its name first
     #[arg(last = true, required = true, num_args = 2.., value_name = "PROGRAM")]
     pub agent: Vec<OsString>,
@@ -127,6 +130,7 @@ fn launch(options: &LaunchOptions) -> Result<Launched, LaunchError> {
     }
     let log = open_log(&options.pod_dir).map_err(cant("open the pod's log"))?;
     let agent = AgentCommand::new(&options.agent)?;
+    let capabilities = if options.no_capabilities { Capabilities::None } else { Capabilities::OfHostdir };
     let limits = Resources {
         cpu_limit: options.cpu_millis.map(CpuMillis),
         memory_limit: options.memory_bytes.map(MemoryBytes),
@@ -148,7 +152,7 @@ fn launch(options: &LaunchOptions) -> Result<Launched, LaunchError> {
         }
         ForkResult::Child => {
             drop(go_write);
-            let Err(error) = become_agent(go_read, &log, &agent);
+            let Err(error) = become_agent(go_read, &log, &agent, capabilities);
             let told = writeln!(&log, "{error}: {}", error.source);
             std::process::exit(if told.is_ok() { 1 } else { 2 })
         }
@@ -193,6 +197,7 @@ fn become_agent(
     mut go: impl Read,
     log: &File,
     agent: &AgentCommand,
+    capabilities: Capabilities,
 ) -> Result<std::convert::Infallible, LaunchError> {
     // The launcher that dies before it has written us down closes the pipe, and this process ends.
     go.read_exact(&mut [0]).map_err(cant("go on without the launcher"))?;
@@ -205,7 +210,7 @@ fn become_agent(
     setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(cant("raise the limit of open files"))?;
     setgroups(&[]).map_err(cant("leave all groups"))?;
     prctl::set_no_new_privs().map_err(cant("set no_new_privs"))?;
-    drop_capabilities().map_err(cant("drop capabilities"))?;
+    drop_other_capabilities(capabilities).map_err(cant("drop capabilities"))?;
     close_on_exec_from(FIRST_OTHER_FD).map_err(cant("close inherited descriptors"))?;
     let no_environment: [CString; 0] = [];
     execve(&agent.program, &agent.arguments, &no_environment).map_err(cant("execute the agent's program"))

@@ -22,8 +22,9 @@ use super::records::{Ending, RecordError, Records, leader_of, phase_of};
 use super::sys::{signal_process, watched};
 use super::{AGENT_SOCKET, ChangeError, Shared, locked};
 use crate::mountpod::facts::{PodName, PodPhase, PodUid};
+use crate::mountpod::pod::served_volume;
 use crate::retry::Waits;
-use crate::volume::{CpuMillis, MemoryBytes};
+use crate::volume::{ClientKind, CpuMillis, MemoryBytes};
 
 /// A launcher takes milliseconds; on an overloaded machine a process start can take seconds.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
@@ -159,6 +160,9 @@ impl PodTask {
         }
         if let Some(MemoryBytes(bytes)) = limits.memory_limit {
             command.arg("--memory-bytes").arg(bytes.to_string());
+        }
+        if served_volume(&self.pod).is_ok_and(|served| served.spec.client != ClientKind::Hostdir) {
+            command.arg("--no-capabilities");
         }
         command.arg("--");
         match &options.agent {

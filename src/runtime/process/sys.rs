@@ -32,14 +32,32 @@ struct CapabilityWord {
     inheritable: u32,
 }
 
-/// Leaves this process, and everything that it executes, the kept capabilities and no way to others.
+/// Which capabilities a mount pod's processes have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Capabilities {
+    /// Those of a client that gives files to their owners.
+    OfHostdir,
+    /// None at all.
+    None,
+}
+
+impl Capabilities {
+    fn kept(self) -> &'static [libc::c_ulong] {
+        match self {
+            Self::OfHostdir => &KEPT_CAPABILITIES,
+            Self::None => &[],
+        }
+    }
+}
+
+/// Leaves this process, and everything that it executes, these capabilities and no way to others.
 ///
 /// As root, exec gives what the bounding set has, so that set is what decides.
 ///
 /// # Errors
 /// As `prctl(2)` and `capset(2)`.
-pub(super) fn drop_capabilities() -> io::Result<()> {
-    for capability in (0..CAPABILITIES_MAX).filter(|capability| !KEPT_CAPABILITIES.contains(capability)) {
+pub(super) fn drop_other_capabilities(left: Capabilities) -> io::Result<()> {
+    for capability in (0..CAPABILITIES_MAX).filter(|capability| !left.kept().contains(capability)) {
         // SAFETY: takes numbers only.
         let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
         match Errno::result(dropped) {
@@ -50,7 +68,7 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     }
     // SAFETY: takes numbers only.
     Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) })?;
-    let kept = KEPT_CAPABILITIES.iter().fold(0, |set, capability| set | 1 << capability);
+    let kept = left.kept().iter().fold(0, |set, capability| set | 1 << capability);
     let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let low = CapabilityWord { effective: kept, permitted: kept, inheritable: 0 };
     let words = [low, CapabilityWord { effective: 0, permitted: 0, inheritable: 0 }];

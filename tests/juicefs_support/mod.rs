@@ -1,0 +1,120 @@
+//! What do the tests of the JuiceFS client need: servers, secrets, requests, and a load that keeps files open?
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use mountpod::mountpod::service::PublishRequest;
+use mountpod::volume::{
+    Access, ClientKind, CredentialsDigest, Exclusivity, MountSpec, NodeKey, Resources, Secrets, TargetPath,
+    Writability,
+};
+use tokio::process::{Child, Command};
+
+use crate::session_support::node::eventually;
+use crate::session_support::volume;
+
+pub mod load;
+
+/// The password of the tests' metadata engine; it must be seen nowhere.
+pub const PASSWORD: &str = "meta-pass-hunter2";
+
+/// The client's program: what `mount-image/clients` made, or another one.
+pub fn juicefs() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/juicefs");
+    let program = std::env::var_os("MOUNTPOD_JUICEFS").map_or(built, PathBuf::from);
+    assert!(
+        program.is_file(),
+        "there is no JuiceFS client at {}: run mount-image/clients, or name one in MOUNTPOD_JUICEFS",
+        program.display()
+    );
+    program
+}
+
+/// A Redis server of a test's own.
+pub struct Redis {
+    process: Child,
+    pub port: u16,
+    pub directory: PathBuf,
+}
+
+impl Redis {
+    pub async fn start(directory: &Path) -> Self {
+        // Free at this moment; nobody else takes such a port in the next one.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let directory = directory.join("redis");
+        std::fs::create_dir_all(&directory).unwrap();
+        let redis = Self { process: Self::launch(port, &directory), port, directory };
+        redis.until_it_answers().await;
+        redis
+    }
+
+    fn launch(port: u16, directory: &Path) -> Child {
+        Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--requirepass", PASSWORD])
+            .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""])
+            .arg("--dir")
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("redis-server of the Debian package redis-server starts")
+    }
+
+    async fn until_it_answers(&self) {
+        let port = self.port;
+        eventually("Redis answers", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// As a crash of the server, with its data kept.
+    pub async fn stop(&mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    pub async fn start_again(&mut self) {
+        self.process = Self::launch(self.port, &self.directory);
+        self.until_it_answers().await;
+    }
+
+    pub fn url(&self, password: &str) -> String {
+        format!("redis://:{password}@127.0.0.1:{}/1", self.port)
+    }
+
+    /// The Secret of a filesystem in this server, with its objects in a directory.
+    pub fn secret(&self, bucket: &Path) -> BTreeMap<String, String> {
+        let entries = [
+            ("name", "test-fs".to_owned()),
+            ("metaurl", self.url(PASSWORD)),
+            ("storage", "file".to_owned()),
+            ("bucket", format!("{}/", bucket.display())),
+            ("trash-days", "0".to_owned()),
+        ];
+        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// A request to publish a directory of the filesystem that a Secret describes.
+pub fn request(name: &str, target: &TargetPath, secret: &BTreeMap<String, String>) -> PublishRequest {
+    let secrets: Secrets = secret.clone().into_iter().collect();
+    PublishRequest {
+        volume: volume(name),
+        target: target.clone(),
+        spec: MountSpec {
+            client: ClientKind::Juicefs,
+            filesystem: "test".parse().unwrap(),
+            subdirectory: format!("vols/{name}"),
+            options: BTreeMap::new(),
+            credentials: CredentialsDigest::of(&secrets, &NodeKey::new(vec![1; 32])),
+        },
+        access: Access { writability: Writability::ReadWrite, exclusivity: Exclusivity::Shared },
+        resources: Resources::default(),
+        secrets,
+    }
+}
