@@ -53,7 +53,11 @@ impl Redis {
     }
 
     fn launch(port: u16, directory: &Path) -> Child {
-        Command::new("redis-server")
+        // Debian's redis-tools holds the server's program by another name.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let installed = std::env::split_paths(&path).any(|place| place.join("redis-server").exists());
+        Command::new(if installed { "redis-server" } else { "redis-check-rdb" })
+            .arg0("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--requirepass", PASSWORD])
             .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""])
             .arg("--dir")
@@ -62,7 +66,7 @@ impl Redis {
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .expect("redis-server of the Debian package redis-server starts")
+            .expect("a Redis server starts: is the Debian package redis-tools installed?")
     }
 
     async fn until_it_answers(&self) {
