@@ -26,6 +26,8 @@ use crate::volume::SessionId;
 
 /// The hidden subcommand of the driver's program that does the helper's work.
 pub const HELPER_COMMAND: &str = "mount-helper";
+/// The name of a job that is soon over, unless nobody serves.
+pub const WAKE: &str = "wake";
 /// An answer is one short line of JSON; nothing longer is read.
 const ANSWER_BYTES_MAX: u64 = 4096;
 /// Between two of them: together they last for a fifth of a second.
@@ -89,7 +91,7 @@ impl HelperJob {
     fn name(&self) -> &'static str {
         match self {
             Self::Statfs { .. } => "statfs",
-            Self::Wake { .. } => "wake",
+            Self::Wake { .. } => WAKE,
             Self::Unmount { .. } => "unmount",
         }
     }

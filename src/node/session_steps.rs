@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::effects::{Launch, NodeEffects, blocking};
 use super::outcome::{failed, of_bind, of_link, of_tree, of_unbind, stale};
 use super::wait::{PodLife, describe};
+use super::wake::run_beside_wake;
 use crate::agent::frames::{ClientLaunch, ClientState, Negotiated, Offer, ToAgent};
 use crate::agent::messages::{SessionFds, Word};
 use crate::mountpod::effects::EffectError;
@@ -244,7 +245,7 @@ impl<R: MountPods> NodeEffects<R> {
         match self.unbind_now(session, target, last).await? {
             Err(UnbindError::LastOfSession { .. }) => {
                 let job = HelperJob::Unmount { path: target.as_path().to_owned() };
-                let asked = self.helpers.run(session, &job, self.config.limits.unbind).await;
+                let asked = run_beside_wake(&self.helpers, session, &job, self.config.limits.unbind).await;
                 asked.map(drop).map_err(|error| of_helper("unbind the volume", error))
             }
             done => done.map_err(of_unbind),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::effects::NodeEffects;
+use super::wake::run_beside_wake;
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{AgentFact, ConnectionFact, Facts};
 use crate::mountpod::service::{Condition, MountError, VolumeStats};
@@ -41,7 +42,7 @@ impl<R: MountPods> NodeEffects<R> {
             return Ok(stats(Usage::default(), condition));
         }
         let job = HelperJob::Statfs { path: self.state_dir.mount_point(session) };
-        match self.helpers.run(session, &job, self.config.limits.stats).await {
+        match run_beside_wake(&self.helpers, session, &job, self.config.limits.stats).await {
             Ok(HelperAnswer::Usage(usage)) => Ok(stats(usage, condition)),
             Ok(_) => {
                 Err(looking(target, std::io::Error::other("the helper gave the answer to another question")))

@@ -18,7 +18,7 @@ use crate::agent::frames::ClientState;
 use crate::mountpod::engine::Engine;
 use crate::mountpod::facts::{AgentFact, Generation, PodId};
 use crate::mountpod::pod::{pod_fact, served_volume, session_of};
-use crate::mounts::helper::{HelperError, HelperJob};
+use crate::mounts::helper::{HelperAnswer, HelperError, HelperJob, Helpers, WAKE};
 use crate::runtime::MountPods;
 use crate::session::link::AgentView;
 use crate::volume::{ClientKind, SessionId};
@@ -27,6 +27,23 @@ use crate::volume::{ClientKind, SessionId};
 const WAKE_LIMIT: Duration = Duration::from_secs(30);
 /// Between two tries to have the one helper of a session.
 const BUSY_WAIT: Duration = Duration::from_millis(50);
+
+/// Runs a job for a session whose client may just be sent requests: that is soon over.
+pub(super) async fn run_beside_wake(
+    helpers: &Helpers,
+    session: &SessionId,
+    job: &HelperJob,
+    limit: Duration,
+) -> Result<HelperAnswer, HelperError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match helpers.run(session, job, left).await {
+            Err(HelperError::StillWaiting { job: WAKE, .. }) if !left.is_zero() => sleep(BUSY_WAIT).await,
+            answer => return answer,
+        }
+    }
+}
 
 /// What a client was woken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
