@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::process::ExitCode;
-use std::thread::available_parallelism;
 
 pub mod caller;
 pub mod cli;
@@ -17,15 +16,14 @@ mod standalone;
 mod state;
 mod sys;
 
-/// Threads that carry on what is no longer waiting. The driver computes little: more would each keep a stack, and memory,
-/// without anything being done sooner.
-const WORKERS_MAX: usize = 4;
+/// Threads that carry on what is no longer waiting. The driver computes little, and an answer passes through several of its
+/// tasks: between two threads each of these steps would wait for a processor, on a busy node for milliseconds.
+const WORKERS: usize = 1;
 
 /// Runs a program that waits for many things at once.
 fn asynchronous(program: impl Future<Output = ExitCode>) -> ExitCode {
     sys::keep_memory_small();
-    let workers = available_parallelism().map_or(WORKERS_MAX, |processors| processors.get().min(WORKERS_MAX));
-    match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
         Ok(runtime) => runtime.block_on(program),
         Err(error) => {
             tracing::error!("can't start: {error}");

@@ -11,8 +11,9 @@ use super::pauses::Pauses;
 use crate::node;
 use crate::observe;
 
-/// Warm publishes and unpublishes in one round, each beside a PATCH of its own.
-const WARM_IN_A_ROUND: usize = 4;
+/// Warm publishes and unpublishes in one round, each beside a PATCH of its own: so many that most of them find a node that
+/// has ended its work for the cold ones.
+const WARM_IN_A_ROUND: usize = 12;
 
 /// All that was measured.
 #[derive(Debug, Default)]
