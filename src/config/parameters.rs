@@ -140,7 +140,7 @@ pub fn is_inline(map: &HashMap<String, String>) -> bool {
 }
 
 /// Service account tokens make the map larger than the general limit, so only its known part is bounded.
-fn without_kubelet_keys(map: &HashMap<String, String>) -> HashMap<String, String> {
+pub(super) fn without_kubelet_keys(map: &HashMap<String, String>) -> HashMap<String, String> {
     let mut plain = map.clone();
     plain.retain(|key, _| !KUBELET_KEYS.contains(&key.as_str()));
     plain
@@ -199,12 +199,12 @@ fn root(value: &str) -> Result<FilesystemName, String> {
     value.parse().map_err(|why| format!("is {}, but the name of a --hostdir-root {why}", quoted(value)))
 }
 
-fn cpu(value: &str) -> Result<CpuMillis, String> {
+pub(super) fn cpu(value: &str) -> Result<CpuMillis, String> {
     let millis = thousandths(value).map_err(|why| format!("is {}, {why}", quoted(value)))?;
     within(value, millis, CPU_MILLIS_MIN..=CPU_MILLIS_MAX, "10m", "1024").map(CpuMillis)
 }
 
-fn memory(value: &str) -> Result<MemoryBytes, String> {
+pub(super) fn memory(value: &str) -> Result<MemoryBytes, String> {
     let bytes = whole(value).map_err(|why| format!("is {}, {why}", quoted(value)))?;
     within(value, bytes, MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX, "64Mi", "64Ti").map(MemoryBytes)
 }
@@ -214,7 +214,7 @@ fn size(value: &str) -> Result<u64, String> {
     within(value, bytes, 1..=u128::from(ABSURD_BYTES), "1", "1Ei")
 }
 
-fn within(
+pub(super) fn within(
     value: &str,
     amount: u128,
     range: std::ops::RangeInclusive<u128>,
