@@ -79,14 +79,7 @@ impl VolumeParameters {
     /// # Errors
     /// As [`VolumeParameters::of_volume`], and for an inline volume.
     pub fn of_context(field: &str, map: &HashMap<String, String>) -> Result<Self, InvalidField> {
-        let mut plain = without_kubelet_keys(map);
-        match plain.remove(EPHEMERAL).as_deref() {
-            None | Some("false") => {}
-            Some(_) => {
-                let why = "must be absent or \"false\"; \"true\" marks an inline volume when it is published";
-                return Err(InvalidField::new(entry(field, EPHEMERAL), why));
-            }
-        }
+        let plain = persistent_context(field, map)?;
         Self::read(field, &plain_map(field, &plain)?, &[])
     }
 
@@ -139,8 +132,26 @@ pub fn is_inline(map: &HashMap<String, String>) -> bool {
     map.get(EPHEMERAL).is_some_and(|value| value == "true")
 }
 
+/// A `volume_context` without what kubelet adds to it; `field` is its name in errors.
+///
+/// # Errors
+/// For an inline volume.
+pub(super) fn persistent_context(
+    field: &str,
+    map: &HashMap<String, String>,
+) -> Result<HashMap<String, String>, InvalidField> {
+    let mut plain = without_kubelet_keys(map);
+    match plain.remove(EPHEMERAL).as_deref() {
+        None | Some("false") => Ok(plain),
+        Some(_) => {
+            let why = "must be absent or \"false\"; \"true\" marks an inline volume when it is published";
+            Err(InvalidField::new(entry(field, EPHEMERAL), why))
+        }
+    }
+}
+
 /// Service account tokens make the map larger than the general limit, so only its known part is bounded.
-pub(super) fn without_kubelet_keys(map: &HashMap<String, String>) -> HashMap<String, String> {
+fn without_kubelet_keys(map: &HashMap<String, String>) -> HashMap<String, String> {
     let mut plain = map.clone();
     plain.retain(|key, _| !KUBELET_KEYS.contains(&key.as_str()));
     plain

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::context::{Share, ShareGroup, VolumeContext};
+use super::context::VolumeContext;
 use super::keys::Place;
 use super::options::MountOptions;
 use super::path::VolumePath;
 use super::pattern::{PathFacts, PathPattern};
 use super::reading::{Draft, IgnoredKey};
-use super::settings::{ClientSettings, PodSettings};
+use super::settings::{ClientSettings, PodSettings, SUBDIRECTORY_OF_NEW};
+use super::share::{Share, ShareGroup};
 use super::values::Sharing;
 use crate::config::field::{InvalidField, entry, plain_map};
 use crate::volume::FilesystemName;
@@ -107,7 +108,7 @@ impl ClassParameters {
         flags_field: &str,
         flags: &[String],
     ) -> Result<ClientSettings, InvalidField> {
-        settings_of_new(field, &self.pod, &self.options, flags_field, flags)
+        self.pod.of_new_volume(field, &self.options, flags_field, flags)
     }
 
     /// The context of a volume that these parameters made.
@@ -121,24 +122,6 @@ impl ClassParameters {
             pod: self.pod.clone(),
         }
     }
-}
-
-const SUBDIRECTORY_OF_NEW: &str =
-    "has the option \"subdir\", which is for volumes that exist already; put its value in front of pathPattern";
-
-/// Settings of a volume that this driver made: its directory is not for mount options to say.
-pub(super) fn settings_of_new(
-    field: &str,
-    pod: &PodSettings,
-    options: &MountOptions,
-    flags_field: &str,
-    flags: &[String],
-) -> Result<ClientSettings, InvalidField> {
-    let options = options.clone().with_flags(flags_field, flags)?;
-    if options.subdirectory.is_some() {
-        return Err(InvalidField::new(flags_field, SUBDIRECTORY_OF_NEW));
-    }
-    pod.with_options(field, options)
 }
 
 #[cfg(test)]

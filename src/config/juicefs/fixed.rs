@@ -9,7 +9,7 @@ use super::reading::{Draft, IgnoredKey};
 use super::settings::ClientSettings;
 use super::values::Sharing;
 use crate::config::field::{InvalidField, entry, plain_map};
-use crate::config::parameters::without_kubelet_keys;
+use crate::config::parameters::persistent_context;
 use crate::volume::FilesystemName;
 
 /// Which volumes share a mount pod with a static one.
@@ -49,18 +49,22 @@ impl StaticVolume {
         flags_field: &str,
         flags: &[String],
     ) -> Result<Self, InvalidField> {
-        let plain = without_kubelet_keys(attributes);
+        let plain = persistent_context(field, attributes)?;
         let mut draft = Draft::read(Place::Volume, field, &plain_map(field, &plain)?)?;
         let sharing = match draft.sharing.take().unwrap_or_default() {
             Sharing::Volume => StaticSharing::Volume,
             Sharing::Filesystem => StaticSharing::Filesystem,
             Sharing::StorageClass => {
-                let why = "is \"storageclass\", but no StorageClass made this volume; say volume or filesystem";
+                let why =
+                    "is \"storageclass\", but no StorageClass made this volume; say volume or filesystem";
                 return Err(InvalidField::new(entry(field, "sharing"), why));
             }
         };
         if draft.share_group.take().is_some() {
-            return Err(InvalidField::new(entry(field, "shareGroup"), "is only for volumes that this driver made"));
+            return Err(InvalidField::new(
+                entry(field, "shareGroup"),
+                "is only for volumes that this driver made",
+            ));
         }
         let options = draft.options.take().unwrap_or_default().with_flags(flags_field, flags)?;
         let inner = draft.path.take().flatten();
@@ -82,7 +86,8 @@ fn below(
     match (&options.subdirectory, inner) {
         (Some(outer), Some(inner)) => {
             let both = outer.join(&inner);
-            both.map(Some).map_err(|why| InvalidField::new(entry(field, "path"), format!("below \"subdir\" {why}")))
+            both.map(Some)
+                .map_err(|why| InvalidField::new(entry(field, "path"), format!("below \"subdir\" {why}")))
         }
         (outer, inner) => Ok(inner.or_else(|| outer.clone())),
     }

@@ -81,8 +81,7 @@ impl Key {
 use Fate::{Ignored, Refused, Taken};
 use Origin::{Both, JuicefsCsi, Kubernetes, Ours};
 
-const ADMINISTRATOR: &str =
-    "would change the mount pod itself; that is the administrator's decision, in the driver's own configuration";
+const ADMINISTRATOR: &str = "would change the mount pod itself; that is the administrator's decision, in the driver's own configuration";
 const OF_NEW_VOLUMES: &str = "is for new volumes and stands in a StorageClass";
 const PATTERN_DECIDES: &str = "is for volumes that exist already; a StorageClass has pathPattern";
 const PATTERN_DONE: &str = "was used when the volume was made; its result is the volume's path";
@@ -93,8 +92,11 @@ const CACHE_ENDS: &str = "changes nothing: the cache is a volume of the mount po
 const SECRET_KEPT: &str = "changes nothing: a Secret that is in use is not marked";
 const SIZE_OF_PV: &str = "changes nothing: the size is that of the PersistentVolume";
 const QUOTA_SET: &str = "changes nothing: the quota is set before a volume is there";
-const SECRET_REFERENCE: &str = "changes nothing: the sidecars and the PersistentVolume's references name the Secret";
+const SECRET_REFERENCE: &str =
+    "changes nothing: the sidecars and the PersistentVolume's references name the Secret";
 const FS_TYPE: &str = "changes nothing: the client decides the type";
+const OF_NO_CLASS: &str =
+    "stands in PersistentVolumes that the JuiceFS CSI driver made, not in a StorageClass";
 const OF_HOSTDIR: &str = "names a root of the client hostdir; a JuiceFS filesystem is named by its Secret";
 
 const fn same(name: &'static str, origin: Origin, fate: Fate) -> Key {
@@ -143,7 +145,12 @@ pub(super) const KEYS: &[Key] = &[
     apart("juicefs/controller-quota-set", JuicefsCsi, Refused(OF_NO_CLASS), Ignored(QUOTA_SET)),
     same("root", Ours, Refused(OF_HOSTDIR)),
     apart("csi.storage.k8s.io/pvc/name", Kubernetes, Taken(Setting::ClaimName), Ignored(PATTERN_DONE)),
-    apart("csi.storage.k8s.io/pvc/namespace", Kubernetes, Taken(Setting::ClaimNamespace), Ignored(PATTERN_DONE)),
+    apart(
+        "csi.storage.k8s.io/pvc/namespace",
+        Kubernetes,
+        Taken(Setting::ClaimNamespace),
+        Ignored(PATTERN_DONE),
+    ),
     apart("csi.storage.k8s.io/pv/name", Kubernetes, Taken(Setting::VolumeName), Ignored(PATTERN_DONE)),
     same("csi.storage.k8s.io/provisioner-secret-name", Kubernetes, Ignored(SECRET_REFERENCE)),
     same("csi.storage.k8s.io/provisioner-secret-namespace", Kubernetes, Ignored(SECRET_REFERENCE)),
@@ -153,8 +160,6 @@ pub(super) const KEYS: &[Key] = &[
     same("csi.storage.k8s.io/controller-expand-secret-namespace", Kubernetes, Ignored(SECRET_REFERENCE)),
     same("csi.storage.k8s.io/fstype", Kubernetes, Ignored(FS_TYPE)),
 ];
-
-const OF_NO_CLASS: &str = "stands in PersistentVolumes that the JuiceFS CSI driver made, not in a StorageClass";
 
 /// The key of this name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {

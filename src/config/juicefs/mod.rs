@@ -13,6 +13,7 @@ mod path;
 mod pattern;
 mod reading;
 mod settings;
+mod share;
 mod special_options;
 mod text;
 mod values;
@@ -21,13 +22,14 @@ mod values;
 mod document;
 
 pub use class::{ClaimFacts, ClassParameters};
-pub use context::{Share, ShareGroup, VolumeContext};
+pub use context::VolumeContext;
 pub use fixed::{StaticSharing, StaticVolume};
 pub use options::MountOptions;
 pub use path::{InvalidPath, VolumePath};
 pub use pattern::{InvalidPattern, PathFacts, PathPattern, Unrenderable, Variable};
 pub use reading::IgnoredKey;
 pub use settings::{Cache, ClientSettings, PodResources, PodSettings, Requests};
+pub use share::{Share, ShareGroup};
 pub use special_options::{Execution, MountAttributes};
 pub use values::{CacheMedium, CacheSize, Sharing};
 

@@ -98,7 +98,8 @@ impl MountOptions {
     }
 
     fn take_subdirectory(&mut self, text: &str) -> Result<(), Refusal> {
-        let path = VolumePath::below_root(text).map_err(|why| Refusal(format!("is {}, which {why}", quoted(text))))?;
+        let path = VolumePath::below_root(text)
+            .map_err(|why| Refusal(format!("is {}, which {why}", quoted(text))))?;
         path.map_or(Ok(()), |path| once(&mut self.subdirectory, path))
     }
 
@@ -109,7 +110,9 @@ impl MountOptions {
         }
         let value = value.unwrap_or_default();
         if value.contains(VARIABLE) {
-            return Err(Refusal("has a variable in its value; variables are known in pathPattern only".to_owned()));
+            return Err(Refusal(
+                "has a variable in its value; variables are known in pathPattern only".to_owned(),
+            ));
         }
         match self.client.get(name) {
             Some(before) if before != value => Err(contradiction()),
@@ -122,7 +125,8 @@ impl MountOptions {
 
     fn written(&self) -> Vec<Written> {
         let plain = |name: &str| Written { name: name.to_owned(), value: None };
-        let valued = |name: &str, value: &str| Written { name: name.to_owned(), value: Some(value.to_owned()) };
+        let valued =
+            |name: &str, value: &str| Written { name: name.to_owned(), value: Some(value.to_owned()) };
         let write = self.attributes.writability.map(|writability| match writability {
             Writability::ReadOnly => plain("ro"),
             Writability::ReadWrite => plain("rw"),
@@ -170,7 +174,8 @@ fn given(value: Option<&str>) -> Result<&str, Refusal> {
 
 /// The client's directories are volumes of its pod, never of the node: a hostPath is not allowed to an unprivileged pod.
 fn cache(value: &str) -> Result<CacheMedium, Refusal> {
-    let why = "names a directory of the node, but a mount pod has none; say cacheMedium and cacheSize instead";
+    let why =
+        "names a directory of the node, but a mount pod has none; say cacheMedium and cacheSize instead";
     if value == CACHE_IN_MEMORY { Ok(CacheMedium::Memory) } else { Err(Refusal(why.to_owned())) }
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::context::ShareGroup;
 use super::keys::{Fate, Place, Setting, find, unknown};
 use super::options::MountOptions;
 use super::path::VolumePath;
 use super::pattern::PathPattern;
 use super::settings::{CacheWish, PodResources, PodSettings, Requests};
+use super::share::ShareGroup;
 use super::values::{self, CacheMedium, CacheSize, Sharing};
 use crate::config::field::{InvalidField, entry, quoted};
 use crate::volume::{CpuMillis, FilesystemName, MemoryBytes, Resources};
@@ -46,7 +46,8 @@ impl<T: PartialEq> Slot<T> {
         let value = value.map_err(|why| at.invalid(why))?;
         match &self.said {
             Some((other, before)) if *before != value => {
-                let why = format!("contradicts {}: both say the same thing; leave one out", entry(at.field, other));
+                let why =
+                    format!("contradicts {}: both say the same thing; leave one out", entry(at.field, other));
                 Err(at.invalid(why))
             }
             Some(_) => Ok(()),
@@ -127,7 +128,9 @@ impl Draft {
             Setting::PathPattern => self.pattern.put(at, pattern(value)),
             Setting::Sharing => self.sharing.put(at, values::sharing(value)),
             Setting::ShareGroup => self.share_group.put(at, value.parse()),
-            Setting::Options => self.options.put(at, MountOptions::of_text("", value).map_err(|error| error.why)),
+            Setting::Options => {
+                self.options.put(at, MountOptions::of_text("", value).map_err(|error| error.why))
+            }
             Setting::CpuLimit => self.cpu_limit.put(at, values::cpu_limit(value)),
             Setting::MemoryLimit => self.memory_limit.put(at, values::memory_limit(value)),
             Setting::CpuRequest => self.cpu_request.put(at, values::cpu_request(value)),

@@ -11,6 +11,15 @@ use crate::volume::{CpuMillis, MemoryBytes, Resources};
 
 /// The client's own option for the size of its cache, MiB or with a unit.
 const CACHE_SIZE_OPTION: &str = "cache-size";
+/// Why a volume that this driver makes can't have `subdir`.
+pub(super) const SUBDIRECTORY_OF_NEW: &str = "has the option \"subdir\", which is for volumes that exist already; put its value in front of pathPattern";
+
+/// The client's own option for the place of its cache, and its value for none.
+const CACHE_DIR_OPTION: &str = "cache-dir";
+const CACHE_IN_MEMORY: &str = "memory";
+/// The client may use this part of a cache's volume: a pod that fills its emptyDir is evicted, and the client looks at its
+/// limit only now and then.
+const CACHE_PERCENT: u64 = 80;
 
 /// What a mount pod asks the scheduler for; `None` leaves it out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,9 +94,48 @@ pub struct ClientSettings {
     pub delete_delay: Option<Duration>,
 }
 
+impl ClientSettings {
+    /// The client's options, those of its cache among them: `directory` is where the cache's volume is mounted in the pod.
+    /// A `cache-size` that was said is kept.
+    #[must_use]
+    pub fn client_options(&self, directory: &str) -> BTreeMap<String, String> {
+        let mut options = self.options.clone();
+        let (place, bytes) = match &self.cache {
+            Cache::Memory { size } => (CACHE_IN_MEMORY, size.map(|size| size.0)),
+            Cache::Disk { size } => (directory, size.map(|size| size.0 / 100 * CACHE_PERCENT)),
+            Cache::Claim { size, .. } => (directory, Some(size.0 / 100 * CACHE_PERCENT)),
+        };
+        options.insert(CACHE_DIR_OPTION.to_owned(), place.to_owned());
+        if let Some(bytes) = bytes {
+            options.entry(CACHE_SIZE_OPTION.to_owned()).or_insert_with(|| (bytes >> 20).to_string());
+        }
+        options
+    }
+}
+
 impl PodSettings {
+    /// The settings of a volume that this driver made, whose directory is not for mount options to say: `options` and
+    /// those of `mount_flags`.
+    pub(super) fn of_new_volume(
+        &self,
+        field: &str,
+        options: &MountOptions,
+        flags_field: &str,
+        flags: &[String],
+    ) -> Result<ClientSettings, InvalidField> {
+        let options = options.clone().with_flags(flags_field, flags)?;
+        if options.subdirectory.is_some() {
+            return Err(InvalidField::new(flags_field, SUBDIRECTORY_OF_NEW));
+        }
+        self.with_options(field, options)
+    }
+
     /// The settings with these options; `field` is the name of the map in errors.
-    pub(super) fn with_options(&self, field: &str, options: MountOptions) -> Result<ClientSettings, InvalidField> {
+    pub(super) fn with_options(
+        &self,
+        field: &str,
+        options: MountOptions,
+    ) -> Result<ClientSettings, InvalidField> {
         let cache = self.cache(field, &options)?;
         let MountOptions { attributes, client, subdirectory: _, cache: _ } = options;
         let Self { resources, delete_delay, cache: _ } = *self;
@@ -100,7 +148,10 @@ impl PodSettings {
         if let (Some(medium), Some(other)) = (medium, &options.cache)
             && medium != other
         {
-            return Err(invalid("cacheMedium", "(or its other spelling) contradicts the mount option \"cache-dir\""));
+            return Err(invalid(
+                "cacheMedium",
+                "(or its other spelling) contradicts the mount option \"cache-dir\"",
+            ));
         }
         let medium = medium.clone().or(options.cache.clone()).unwrap_or_default();
         if storage_class.is_some() && medium != CacheMedium::Claim {
@@ -108,17 +159,21 @@ impl PodSettings {
         }
         match (medium, *size) {
             (CacheMedium::Disk, size) => Ok(Cache::Disk { size }),
-            (CacheMedium::Claim, Some(size)) => Ok(Cache::Claim { size, storage_class: storage_class.clone() }),
-            (CacheMedium::Claim, None) => {
-                Err(invalid("cacheSize", "is missing: it is the size of the volume that is made for the cache"))
+            (CacheMedium::Claim, Some(size)) => {
+                Ok(Cache::Claim { size, storage_class: storage_class.clone() })
             }
+            (CacheMedium::Claim, None) => Err(invalid(
+                "cacheSize",
+                "is missing: it is the size of the volume that is made for the cache",
+            )),
             (CacheMedium::Memory, None) if !options.client.contains_key(CACHE_SIZE_OPTION) => {
                 let why = "is missing: a cache in memory needs it, or the mount option \"cache-size\"";
                 Err(invalid("cacheSize", why))
             }
-            (CacheMedium::Memory, Some(size)) if self.fills_memory(size) => {
-                Err(invalid("cacheSize", "leaves nothing of memoryLimit to the client: the cache is in its memory"))
-            }
+            (CacheMedium::Memory, Some(size)) if self.fills_memory(size) => Err(invalid(
+                "cacheSize",
+                "leaves nothing of memoryLimit to the client: the cache is in its memory",
+            )),
             (CacheMedium::Memory, size) => Ok(Cache::Memory { size }),
         }
     }

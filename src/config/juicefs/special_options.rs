@@ -89,6 +89,12 @@ pub(super) fn special(name: &str) -> Option<Special> {
     SPECIAL.iter().find(|(known, _)| *known == name).map(|(_, special)| *special)
 }
 
+/// The names in the table.
+#[cfg(test)]
+pub(super) fn special_names() -> impl Iterator<Item = &'static str> {
+    SPECIAL.iter().map(|(name, _)| *name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

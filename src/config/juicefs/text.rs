@@ -67,8 +67,9 @@ fn value(name: &str, rest: &mut Peekable<Chars<'_>>) -> Result<String, String> {
         }
         return Ok(plain);
     }
-    let value = quoted_value(rest)
-        .ok_or_else(|| format!("has an option {name:?} whose quoted value does not end, or has a '\\' alone"))?;
+    let value = quoted_value(rest).ok_or_else(|| {
+        format!("has an option {name:?} whose quoted value does not end, or has a '\\' alone")
+    })?;
     if take_until(rest, &[SEPARATOR]).trim().is_empty() {
         Ok(value)
     } else {
@@ -112,9 +113,15 @@ mod tests {
             ("", vec![]),
             (" , ,", vec![]),
             ("ro", vec![written("ro", None)]),
-            ("cache-size=1024, writeback ,", vec![written("cache-size", Some("1024")), written("writeback", None)]),
+            (
+                "cache-size=1024, writeback ,",
+                vec![written("cache-size", Some("1024")), written("writeback", None)],
+            ),
             ("tag=a=b==,x", vec![written("tag", Some("a=b==")), written("x", None)]),
-            (r#"tag="a,b=\"c\"\\" , x= 1 "#, vec![written("tag", Some(r#"a,b="c"\"#)), written("x", Some("1"))]),
+            (
+                r#"tag="a,b=\"c\"\\" , x= 1 "#,
+                vec![written("tag", Some(r#"a,b="c"\"#)), written("x", Some("1"))],
+            ),
             (r"log=c:\dir", vec![written("log", Some(r"c:\dir"))]),
             ("a=", vec![written("a", Some(""))]),
         ];

@@ -59,8 +59,11 @@ pub enum CacheMedium {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CacheSize(pub u64);
 
-const SHARINGS: &[(&str, Sharing)] =
-    &[("volume", Sharing::Volume), ("storageclass", Sharing::StorageClass), ("filesystem", Sharing::Filesystem)];
+const SHARINGS: &[(&str, Sharing)] = &[
+    ("volume", Sharing::Volume),
+    ("storageclass", Sharing::StorageClass),
+    ("filesystem", Sharing::Filesystem),
+];
 const MEDIA: &[(&str, CacheMedium)] =
     &[("disk", CacheMedium::Disk), ("memory", CacheMedium::Memory), ("claim", CacheMedium::Claim)];
 /// `emptyDir.medium` of Kubernetes, before the colon of `juicefs/mount-cache-emptydir`.
@@ -155,7 +158,10 @@ pub(super) fn delay(value: &str) -> Result<Duration, String> {
     }
     if value.is_empty() || sum > DELETE_DELAY_MAX {
         let days = DELETE_DELAY_MAX.as_secs() / 86_400;
-        return Err(format!("is {}, must be a duration of at most {days} days, for example 5m", quoted(value)));
+        return Err(format!(
+            "is {}, must be a duration of at most {days} days, for example 5m",
+            quoted(value)
+        ));
     }
     Ok(sum)
 }
@@ -172,7 +178,11 @@ fn part(number: &str, unit: &str) -> Option<Duration> {
 
 /// Writes a delay so that [`delay`] gives it back.
 pub(super) fn delay_text(delay: Duration) -> String {
-    if delay.subsec_nanos() == 0 { format!("{}s", delay.as_secs()) } else { format!("{}ns", delay.as_nanos()) }
+    if delay.subsec_nanos() == 0 {
+        format!("{}s", delay.as_secs())
+    } else {
+        format!("{}ns", delay.as_nanos())
+    }
 }
 
 fn one_of<T: Clone>(table: &[(&'static str, T)], value: &str) -> Result<T, String> {

@@ -14,7 +14,13 @@ fn client(options: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn options_of_the_mount_and_of_the_client_are_told_apart() {
-    let said = flags(&["cache-size=204800", "writeback_cache", "ro, noexec,nodev", "subdir=/my/dir", "cache-dir=memory"]);
+    let said = flags(&[
+        "cache-size=204800",
+        "writeback_cache",
+        "ro, noexec,nodev",
+        "subdir=/my/dir",
+        "cache-dir=memory",
+    ]);
     let options = MountOptions::of_flags("flags", &said).unwrap();
     assert_eq!(options.attributes.writability, Some(Writability::ReadOnly));
     assert_eq!(options.attributes.execution, Some(Execution::Refused));

@@ -29,7 +29,10 @@ fn variables_of_both_spellings_are_filled_in() {
         ("${.pvc.labels.tier}", Err(Unrenderable::Path(InvalidPath::DotComponent))),
         ("a/${.pvc.labels.tier}/b", Err(Unrenderable::Path(InvalidPath::DotComponent))),
         ("${.pvc.labels.none}", Err(Unrenderable::Missing(Variable::ClaimLabel("none".to_owned())))),
-        ("${.pvc.annotations.none}", Err(Unrenderable::Missing(Variable::ClaimAnnotation("none".to_owned())))),
+        (
+            "${.pvc.annotations.none}",
+            Err(Unrenderable::Missing(Variable::ClaimAnnotation("none".to_owned()))),
+        ),
         ("${.pvc.annotations.dir}", Err(Unrenderable::Slash(Variable::ClaimAnnotation("dir".to_owned())))),
         (
             "${.pvc.annotations.nul}",
@@ -45,8 +48,13 @@ fn variables_of_both_spellings_are_filled_in() {
 #[test]
 fn a_name_that_was_not_told_is_an_error_that_names_it() {
     let none = BTreeMap::new();
-    let facts =
-        PathFacts { claim_name: None, claim_namespace: None, volume_name: None, labels: &none, annotations: &none };
+    let facts = PathFacts {
+        claim_name: None,
+        claim_namespace: None,
+        volume_name: None,
+        labels: &none,
+        annotations: &none,
+    };
     for variable in ["${.pvc.name}", "${.pvc.namespace}", "${.pv.name}", "${.pvc.labels.a/b}"] {
         let error = variable.parse::<PathPattern>().unwrap().render(&facts).unwrap_err();
         assert!(error.to_string().contains(variable), "{error}");
@@ -114,9 +122,19 @@ impl Dice {
 #[test]
 fn no_rendered_path_ever_escapes() {
     const PATTERN: &[&str] = &[
-        "${.pvc.name}", "${.pvc.labels.a}", "${.pvc.annotations.b}", "${.pv.name}", "/", ".", "..", "x", "-", "\\",
+        "${.pvc.name}",
+        "${.pvc.labels.a}",
+        "${.pvc.annotations.b}",
+        "${.pv.name}",
+        "/",
+        ".",
+        "..",
+        "x",
+        "-",
+        "\\",
     ];
-    const VALUE: &[&str] = &[".", "..", "/", "a", "\0", "\n", "${.pv.name}", "%2e", "é", "\\", " ", ".mountpod", ".jfs."];
+    const VALUE: &[&str] =
+        &[".", "..", "/", "a", "\0", "\n", "${.pv.name}", "%2e", "é", "\\", " ", ".mountpod", ".jfs."];
     let mut dice = Dice(1);
     let mut rendered = 0;
     for _ in 0..20_000 {
