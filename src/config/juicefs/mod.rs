@@ -19,7 +19,7 @@ mod text;
 mod values;
 
 #[cfg(test)]
-mod document;
+mod document_tests;
 
 pub use class::{ClaimFacts, ClassParameters};
 pub use context::VolumeContext;

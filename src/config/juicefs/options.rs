@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::path::VolumePath;
-use super::special_options::{Execution, MountAttributes, Special, special};
+use super::special_options::{CACHE_DIRECTORY, Execution, MountAttributes, SUBDIRECTORY, Special, special};
 use super::text::{Written, join, split};
 use super::values::CacheMedium;
 use crate::config::field::{InvalidField, MAP_BYTES_MAX, quoted, too_long};
 use crate::volume::Writability;
 
 /// The value of `cache-dir` that means no directory.
-const CACHE_IN_MEMORY: &str = "memory";
+pub(super) const CACHE_IN_MEMORY: &str = "memory";
 const OPTION_NAME_BYTES_MAX: usize = 64;
 /// How the JuiceFS CSI driver writes a variable; nothing fills it in here.
 const VARIABLE: &str = "${";
@@ -135,8 +135,8 @@ impl MountOptions {
             Execution::Allowed => plain("exec"),
             Execution::Refused => plain("noexec"),
         });
-        let subdirectory = self.subdirectory.as_ref().map(|path| valued("subdir", path.as_str()));
-        let cache = self.cache.as_ref().map(|_| valued("cache-dir", CACHE_IN_MEMORY));
+        let subdirectory = self.subdirectory.as_ref().map(|path| valued(SUBDIRECTORY, path.as_str()));
+        let cache = self.cache.as_ref().map(|_| valued(CACHE_DIRECTORY, CACHE_IN_MEMORY));
         let client = self.client.iter().map(|(name, value)| match value.as_str() {
             "" => plain(name),
             value => valued(name, value),

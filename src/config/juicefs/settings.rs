@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::options::MountOptions;
-use super::special_options::MountAttributes;
+use super::options::{CACHE_IN_MEMORY, MountOptions};
+use super::special_options::{CACHE_DIRECTORY, MountAttributes};
 use super::values::{CacheMedium, CacheSize};
 use crate::config::field::{InvalidField, entry};
 use crate::volume::{CpuMillis, MemoryBytes, Resources};
@@ -12,11 +12,7 @@ use crate::volume::{CpuMillis, MemoryBytes, Resources};
 /// The client's own option for the size of its cache, MiB or with a unit.
 const CACHE_SIZE_OPTION: &str = "cache-size";
 /// Why a volume that this driver makes can't have `subdir`.
-pub(super) const SUBDIRECTORY_OF_NEW: &str = "has the option \"subdir\", which is for volumes that exist already; put its value in front of pathPattern";
-
-/// The client's own option for the place of its cache, and its value for none.
-const CACHE_DIR_OPTION: &str = "cache-dir";
-const CACHE_IN_MEMORY: &str = "memory";
+pub(super) const SUBDIRECTORY_OF_NEW: &str = "has the option \"subdir\", but the directory of a new volume is said by pathPattern; put it in front there";
 /// The client may use this part of a cache's volume: a pod that fills its emptyDir is evicted, and the client looks at its
 /// limit only now and then.
 const CACHE_PERCENT: u64 = 80;
@@ -105,7 +101,7 @@ impl ClientSettings {
             Cache::Disk { size } => (directory, size.map(|size| size.0 / 100 * CACHE_PERCENT)),
             Cache::Claim { size, .. } => (directory, Some(size.0 / 100 * CACHE_PERCENT)),
         };
-        options.insert(CACHE_DIR_OPTION.to_owned(), place.to_owned());
+        options.insert(CACHE_DIRECTORY.to_owned(), place.to_owned());
         if let Some(bytes) = bytes {
             options.entry(CACHE_SIZE_OPTION.to_owned()).or_insert_with(|| (bytes >> 20).to_string());
         }

@@ -2,6 +2,11 @@
 
 use crate::volume::Writability;
 
+/// The client's option for the directory that becomes the root of the mount.
+pub(super) const SUBDIRECTORY: &str = "subdir";
+/// The client's option for the place of its cache.
+pub(super) const CACHE_DIRECTORY: &str = "cache-dir";
+
 /// May programs of the volume be run?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Execution {
@@ -58,8 +63,8 @@ const SPECIAL: &[(&str, Special)] = &[
     ("nofail", Special::WithoutEffect),
     ("allow_other", Special::WithoutEffect),
     ("default_permissions", Special::WithoutEffect),
-    ("subdir", Special::Subdirectory),
-    ("cache-dir", Special::CacheDirectory),
+    (SUBDIRECTORY, Special::Subdirectory),
+    (CACHE_DIRECTORY, Special::CacheDirectory),
     ("suid", Special::Refused(ALWAYS_SAFE)),
     ("dev", Special::Refused(ALWAYS_SAFE)),
     ("sync", Special::Refused("is not known to FUSE")),
