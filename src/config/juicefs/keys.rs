@@ -81,7 +81,7 @@ impl Key {
 use Fate::{Ignored, Refused, Taken};
 use Origin::{Both, JuicefsCsi, Kubernetes, Ours};
 
-const ADMINISTRATOR: &str = "would change the mount pod itself; that is the administrator's decision, in the driver's own configuration";
+const ADMINISTRATOR: &str = "would change the mount pod itself, of which the administrator decides";
 const OF_NEW_VOLUMES: &str = "is for new volumes and stands in a StorageClass";
 const PATTERN_DECIDES: &str = "is for volumes that exist already; a StorageClass has pathPattern";
 const PATTERN_DONE: &str = "was used when the volume was made; its result is the volume's path";
@@ -95,8 +95,7 @@ const QUOTA_SET: &str = "changes nothing: the quota is set before a volume is th
 const SECRET_REFERENCE: &str =
     "changes nothing: the sidecars and the PersistentVolume's references name the Secret";
 const FS_TYPE: &str = "changes nothing: the client decides the type";
-const OF_NO_CLASS: &str =
-    "stands in PersistentVolumes that the JuiceFS CSI driver made, not in a StorageClass";
+const OF_NO_CLASS: &str = "stands in PersistentVolumes of the JuiceFS CSI driver only";
 const OF_HOSTDIR: &str = "names a root of the client hostdir; a JuiceFS filesystem is named by its Secret";
 
 const fn same(name: &'static str, origin: Origin, fate: Fate) -> Key {

@@ -151,9 +151,9 @@ mod tests {
     fn lengths_have_limits() {
         assert!("x".repeat(255).parse::<VolumePath>().is_ok());
         assert_eq!("x".repeat(256).parse::<VolumePath>().unwrap_err(), InvalidPath::LongComponent(256));
-        let long = ["y".repeat(200)].repeat(6).join("/");
+        let long = vec!["y".repeat(200); 6].join("/");
         assert_eq!(long.parse::<VolumePath>().unwrap_err(), InvalidPath::TooLong(1205));
-        let half: VolumePath = ["y".repeat(200)].repeat(3).join("/").parse().unwrap();
+        let half: VolumePath = vec!["y".repeat(200); 3].join("/").parse().unwrap();
         assert_eq!(half.join(&half).unwrap_err(), InvalidPath::TooLong(1205));
     }
 

@@ -12,7 +12,8 @@ use crate::volume::{CpuMillis, MemoryBytes, Resources};
 /// The client's own option for the size of its cache, MiB or with a unit.
 const CACHE_SIZE_OPTION: &str = "cache-size";
 /// Why a volume that this driver makes can't have `subdir`.
-pub(super) const SUBDIRECTORY_OF_NEW: &str = "has the option \"subdir\", but the directory of a new volume is said by pathPattern; put it in front there";
+pub(super) const SUBDIRECTORY_OF_NEW: &str =
+    "has the option \"subdir\", but pathPattern says the directory of a new volume; put it there";
 /// The client may use this part of a cache's volume: a pod that fills its emptyDir is evicted, and the client looks at its
 /// limit only now and then.
 const CACHE_PERCENT: u64 = 80;

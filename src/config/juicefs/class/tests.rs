@@ -186,9 +186,9 @@ fn a_cache_becomes_options_of_the_client() {
     let cases: &[(&[(&str, &str)], &[&str], &str, Option<&str>)] = &[
         (&[], &[], "/cache", None),
         (&[], &["cache-size=7"], "/cache", Some("7")),
-        (&[("cacheSize", "1000Mi")], &[], "/cache", Some("799")),
+        (&[("cacheSize", "1000Mi")], &[], "/cache", Some("800")),
         (&[("cacheSize", "1000Mi")], &["cache-size=7"], "/cache", Some("7")),
-        (&[("cacheMedium", "claim"), ("cacheSize", "100Gi")], &[], "/cache", Some("81919")),
+        (&[("cacheMedium", "claim"), ("cacheSize", "100Gi")], &[], "/cache", Some("81920")),
         (&[("cacheMedium", "memory"), ("cacheSize", "100Mi")], &[], "memory", Some("100")),
         (&[], &["cache-dir=memory", "cache-size=7"], "memory", Some("7")),
     ];

@@ -70,7 +70,7 @@ fn a_bad_attribute_is_named() {
     }
     let error = read(&[("path", "a"), ("subPath", "b")], &[]).unwrap_err().to_string();
     assert!(error.contains("\"path\"") && error.contains("\"subPath\""), "{error}");
-    let long = ["y".repeat(200)].repeat(4).join("/");
+    let long = vec!["y".repeat(200); 4].join("/");
     let error = read(&[("path", &long)], &[&format!("subdir={long}")]).unwrap_err();
     assert_eq!(error.field, "volume_context[\"path\"]");
 }
