@@ -8,6 +8,9 @@ use super::*;
 use crate::config::juicefs::{Cache, CacheSize};
 use crate::volume::{CpuMillis, MemoryBytes};
 
+type Entries = &'static [(&'static str, &'static str)];
+type Flags = &'static [&'static str];
+
 fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
     entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -150,7 +153,7 @@ fn two_spellings_may_agree_but_not_contradict_each_other() {
 
 #[test]
 fn settings_that_can_not_work_together_are_refused() {
-    let cases: &[(&[(&str, &str)], &[&str], &str)] = &[
+    let cases: &[(Entries, Flags, &str)] = &[
         (&[("cacheMedium", "claim")], &[], "cacheSize"),
         (&[("cacheMedium", "memory")], &[], "cacheSize"),
         (&[], &["cache-dir=memory"], "cacheSize"),
@@ -183,7 +186,7 @@ fn mount_flags_and_parameters_may_not_contradict_each_other() {
 
 #[test]
 fn a_cache_becomes_options_of_the_client() {
-    let cases: &[(&[(&str, &str)], &[&str], &str, Option<&str>)] = &[
+    let cases: &[(Entries, Flags, &str, Option<&str>)] = &[
         (&[], &[], "/cache", None),
         (&[], &["cache-size=7"], "/cache", Some("7")),
         (&[("cacheSize", "1000Mi")], &[], "/cache", Some("800")),

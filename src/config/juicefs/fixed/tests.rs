@@ -5,6 +5,9 @@
 use super::*;
 use crate::volume::Writability;
 
+type Entries = &'static [(&'static str, &'static str)];
+type Flags = &'static [&'static str];
+
 fn read(attributes: &[(&str, &str)], flags: &[&str]) -> Result<StaticVolume, InvalidField> {
     let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -13,7 +16,7 @@ fn read(attributes: &[(&str, &str)], flags: &[&str]) -> Result<StaticVolume, Inv
 
 #[test]
 fn the_directory_is_what_subdir_and_sub_path_say_together() {
-    let cases: &[(&[(&str, &str)], &[&str], Option<&str>)] = &[
+    let cases: &[(Entries, Flags, Option<&str>)] = &[
         (&[], &[], None),
         (&[("subPath", "fluentd")], &[], Some("fluentd")),
         (&[], &["subdir=/my/sub/dir"], Some("my/sub/dir")),
