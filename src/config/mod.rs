@@ -3,6 +3,7 @@
 pub mod capacity;
 pub mod field;
 pub mod flags;
+pub mod juicefs;
 pub mod kubernetes;
 pub mod parameters;
 pub mod quantity;

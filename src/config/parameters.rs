@@ -79,14 +79,7 @@ impl VolumeParameters {
     /// # Errors
     /// As [`VolumeParameters::of_volume`], and for an inline volume.
     pub fn of_context(field: &str, map: &HashMap<String, String>) -> Result<Self, InvalidField> {
-        let mut plain = without_kubelet_keys(map);
-        match plain.remove(EPHEMERAL).as_deref() {
-            None | Some("false") => {}
-            Some(_) => {
-                let why = "must be absent or \"false\"; \"true\" marks an inline volume when it is published";
-                return Err(InvalidField::new(entry(field, EPHEMERAL), why));
-            }
-        }
+        let plain = persistent_context(field, map)?;
         Self::read(field, &plain_map(field, &plain)?, &[])
     }
 
@@ -137,6 +130,24 @@ impl InlineParameters {
 #[must_use]
 pub fn is_inline(map: &HashMap<String, String>) -> bool {
     map.get(EPHEMERAL).is_some_and(|value| value == "true")
+}
+
+/// A `volume_context` without what kubelet adds to it; `field` is its name in errors.
+///
+/// # Errors
+/// For an inline volume.
+pub(super) fn persistent_context(
+    field: &str,
+    map: &HashMap<String, String>,
+) -> Result<HashMap<String, String>, InvalidField> {
+    let mut plain = without_kubelet_keys(map);
+    match plain.remove(EPHEMERAL).as_deref() {
+        None | Some("false") => Ok(plain),
+        Some(_) => {
+            let why = "must be absent or \"false\"; \"true\" marks an inline volume when it is published";
+            Err(InvalidField::new(entry(field, EPHEMERAL), why))
+        }
+    }
 }
 
 /// Service account tokens make the map larger than the general limit, so only its known part is bounded.
@@ -199,12 +210,12 @@ fn root(value: &str) -> Result<FilesystemName, String> {
     value.parse().map_err(|why| format!("is {}, but the name of a --hostdir-root {why}", quoted(value)))
 }
 
-fn cpu(value: &str) -> Result<CpuMillis, String> {
+pub(super) fn cpu(value: &str) -> Result<CpuMillis, String> {
     let millis = thousandths(value).map_err(|why| format!("is {}, {why}", quoted(value)))?;
     within(value, millis, CPU_MILLIS_MIN..=CPU_MILLIS_MAX, "10m", "1024").map(CpuMillis)
 }
 
-fn memory(value: &str) -> Result<MemoryBytes, String> {
+pub(super) fn memory(value: &str) -> Result<MemoryBytes, String> {
     let bytes = whole(value).map_err(|why| format!("is {}, {why}", quoted(value)))?;
     within(value, bytes, MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX, "64Mi", "64Ti").map(MemoryBytes)
 }
@@ -214,7 +225,7 @@ fn size(value: &str) -> Result<u64, String> {
     within(value, bytes, 1..=u128::from(ABSURD_BYTES), "1", "1Ei")
 }
 
-fn within(
+pub(super) fn within(
     value: &str,
     amount: u128,
     range: std::ops::RangeInclusive<u128>,
