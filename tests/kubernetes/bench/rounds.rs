@@ -11,9 +11,10 @@ use super::pauses::Pauses;
 use crate::node;
 use crate::observe;
 
-/// Warm publishes and unpublishes in one round, each beside a PATCH of its own: so many that most of them find a node that
-/// has ended its work for the cold ones.
-const WARM_IN_A_ROUND: usize = 12;
+/// Warm publishes and unpublishes in one round, each beside a PATCH of its own.
+const WARM_IN_A_ROUND: usize = 6;
+/// What one call or PATCH makes others do (the kubelet, the API server's watchers) is over before the next is measured.
+const REST: Duration = Duration::from_millis(100);
 
 /// All that was measured.
 #[derive(Debug, Default)]
@@ -40,14 +41,20 @@ pub async fn one_by_one(round: usize, stage: &Stage<'_>, pauses: &Pauses, measur
         measured.pause.push(pauses.start(&pause).await);
     }
     for turn in 0..WARM_IN_A_ROUND {
-        measured.patch.push(pauses.patch(&pause[0], 2 * turn).await);
-        measured.warm_publish.push(stage.publish(0, &stage.second).await);
-        measured.patch.push(pauses.patch(&pause[0], 2 * turn + 1).await);
-        measured.warm_unpublish.push(stage.unpublish(0, &stage.second).await);
+        measured.patch.push(at_rest(pauses.patch(&pause[0], 2 * turn)).await);
+        measured.warm_publish.push(at_rest(stage.publish(0, &stage.second)).await);
+        measured.patch.push(at_rest(pauses.patch(&pause[0], 2 * turn + 1)).await);
+        measured.warm_unpublish.push(at_rest(stage.unpublish(0, &stage.second)).await);
     }
     measured.last_unpublish.push(stage.unpublish(0, &stage.first).await);
     observe::no_publish_left(stage.world);
     pauses.stop(&pause).await;
+}
+
+/// A measurement that nothing of the one before disturbs.
+async fn at_rest(measurement: impl Future<Output = Duration>) -> Duration {
+    tokio::time::sleep(REST).await;
+    measurement.await
 }
 
 /// All volumes at once, and as many pause pods at once.
