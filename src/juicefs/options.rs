@@ -57,7 +57,8 @@ impl InvalidOption {
 }
 
 /// Reads mount options as they stand in a PersistentVolume or a StorageClass: one per entry, each a bare flag, a
-/// `name=value` (the value may hold `=` and `,`), or FUSE options after `-o`. Leading dashes are not needed.
+/// `name=value` (the value may hold `=` and `,`), or FUSE options after `-o`. Leading dashes are not needed. Several options
+/// in one text are told apart by `config::juicefs::MountOptions`.
 ///
 /// # Errors
 /// The first option that is refused, by name.
@@ -69,26 +70,6 @@ pub fn from_list<'a>(
         add(&mut options, entry)?;
     }
     Ok(options)
-}
-
-/// Reads mount options in one line, separated by commas. A piece without `=` that no option is named after belongs to the
-/// value before it: `network-interfaces=eth0,eth1`.
-///
-/// # Errors
-/// As [`from_list`].
-pub fn from_line(line: &str) -> Result<BTreeMap<String, String>, InvalidOption> {
-    let mut entries: Vec<String> = Vec::new();
-    for piece in line.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
-        let goes_on = !piece.contains('=') && !is_a_flag(piece) && fuse_word(piece).is_err();
-        match entries.last_mut().filter(|last| goes_on && last.contains('=')) {
-            Some(last) => {
-                last.push(',');
-                last.push_str(piece);
-            }
-            None => entries.push(piece.to_owned()),
-        }
-    }
-    from_list(entries.iter().map(String::as_str))
 }
 
 fn add(options: &mut BTreeMap<String, String>, entry: &str) -> Result<(), InvalidOption> {
@@ -262,85 +243,6 @@ impl FuseIo {
     pub fn bytes(self) -> u32 {
         self.0
     }
-}
-
-/// Flags of v1.4.1, only to tell a new option from the rest of a value in one line; a newer client may have more.
-const FLAGS: &[&str] = &[
-    "atime-mode",
-    "attr-cache",
-    "backup-meta",
-    "backup-skip-trash",
-    "bucket",
-    "buffer-size",
-    "cache-dir",
-    "cache-eviction",
-    "cache-expire",
-    "cache-items",
-    "cache-large-write",
-    "cache-mode",
-    "cache-partial-only",
-    "cache-scan-interval",
-    "cache-size",
-    "consul",
-    "custom-labels",
-    "debug",
-    "dir-entry-cache",
-    "disable-transparent-hugepage",
-    "download-limit",
-    "enable-acl",
-    "enable-cap",
-    "enable-ioctl",
-    "enable-selinux",
-    "enable-xattr",
-    "entry-cache",
-    "fast-statfs",
-    "free-space-ratio",
-    "get-timeout",
-    "heartbeat",
-    "hide-internal",
-    "io-retries",
-    "log-id",
-    "log-level",
-    "max-deletes",
-    "max-downloads",
-    "max-fuse-io",
-    "max-readahead",
-    "max-stage-write",
-    "max-uploads",
-    "metrics",
-    "negative-entry-cache",
-    "network-interfaces",
-    "no-bgjob",
-    "open-cache",
-    "open-cache-limit",
-    "prefetch",
-    "prefix-internal",
-    "put-timeout",
-    "read-only",
-    "readdir-cache",
-    "root-squash",
-    "skip-dir-mtime",
-    "skip-dir-nlink",
-    "sort-dir",
-    "storage",
-    "storage-class",
-    "tag",
-    "trace",
-    "umask",
-    "upload-delay",
-    "upload-hours",
-    "upload-limit",
-    "verbose",
-    "verify-cache-checksum",
-    "writeback",
-    "writeback-threshold-size",
-];
-
-fn is_a_flag(piece: &str) -> bool {
-    let name = piece.trim_start_matches('-');
-    FLAGS.contains(&name)
-        || REFUSED.iter().any(|(refused, _)| *refused == name)
-        || OF_THE_SESSION.contains(&name)
 }
 
 #[cfg(test)]
