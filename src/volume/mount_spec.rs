@@ -29,6 +29,16 @@ impl ClientKind {
     /// Every client that there is.
     pub const ALL: &[Self] = &[Self::Hostdir, Self::Juicefs];
 
+    /// Does it give files to their owners on the node? Then it serves as root, with the capabilities for that alone; any
+    /// other client needs no right at all.
+    #[must_use]
+    pub fn sets_owners(self) -> bool {
+        match self {
+            Self::Hostdir => true,
+            Self::Juicefs => false,
+        }
+    }
+
     /// The name in parameters, records and mount types.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -45,7 +45,7 @@ const NOBODY: i64 = 65532;
 /// Cluster autoscaler: the workloads decide whether a node can go, their mount pods never keep it.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// hostdir gives files the owners and modes that workloads ask for. No more than Pod Security `baseline` allows.
-const HOSTDIR_CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
+const OWNER_CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
 /// Longest value of a label (Kubernetes API, "Labels and Selectors").
 const LABEL_MAX: usize = 63;
 /// Hex digits that tell long node names apart.
@@ -276,9 +276,10 @@ struct Rights {
 }
 
 fn rights_of(client: ClientKind) -> Rights {
-    match client {
-        ClientKind::Hostdir => Rights { user: ROOT, capabilities: &HOSTDIR_CAPABILITIES },
-        ClientKind::Juicefs => Rights { user: NOBODY, capabilities: &[] },
+    if client.sets_owners() {
+        Rights { user: ROOT, capabilities: &OWNER_CAPABILITIES }
+    } else {
+        Rights { user: NOBODY, capabilities: &[] }
     }
 }
 

@@ -24,7 +24,7 @@ use super::{AGENT_SOCKET, ChangeError, Shared, locked};
 use crate::mountpod::facts::{PodName, PodPhase, PodUid};
 use crate::mountpod::pod::served_volume;
 use crate::retry::Waits;
-use crate::volume::{ClientKind, CpuMillis, MemoryBytes};
+use crate::volume::{CpuMillis, MemoryBytes};
 
 /// A launcher takes milliseconds; on an overloaded machine a process start can take seconds.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
@@ -161,7 +161,7 @@ impl PodTask {
         if let Some(MemoryBytes(bytes)) = limits.memory_limit {
             command.arg("--memory-bytes").arg(bytes.to_string());
         }
-        if served_volume(&self.pod).is_ok_and(|served| served.spec.client != ClientKind::Hostdir) {
+        if served_volume(&self.pod).is_ok_and(|served| !served.spec.client.sets_owners()) {
             command.arg("--no-capabilities");
         }
         command.arg("--");
