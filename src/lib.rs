@@ -5,6 +5,9 @@
 pub mod agent;
 pub mod config;
 pub mod csi;
+#[cfg(test)]
+#[path = "../tests/support/executable.rs"]
+mod executable;
 pub mod hostdir;
 pub mod juicefs;
 pub mod mountpod;

@@ -8,6 +8,9 @@
     reason = "a failed expectation is the failure of the test"
 )]
 
+#[path = "support/executable.rs"]
+mod executable;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -50,8 +53,7 @@ impl Agent {
     fn start(script: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let client = dir.path().join("client.sh");
-        fs::write(&client, format!("#!/bin/sh\nDIR={}\n{script}", dir.path().display())).unwrap();
-        fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
+        executable::script(&client, &format!("DIR={}\n{script}", dir.path().display()));
         let log = File::create(dir.path().join("log")).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_mountpod"))
             .arg("mount-agent")

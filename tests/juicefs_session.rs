@@ -8,13 +8,15 @@
     reason = "a test stops at the first surprise, and prints its figures"
 )]
 
+#[path = "support/executable.rs"]
+mod executable;
 mod juicefs_support;
 mod session_support;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -341,8 +343,8 @@ fn unprivileged_agent(scene: &Scene) -> (Child, PathBuf) {
         std::os::unix::fs::chown(owned, Some(NOBODY), Some(NOBODY)).unwrap();
     }
     let (agent, client) = (scene.node.path("mount-agent"), scene.node.path("juicefs"));
-    std::fs::copy(session_support::PROGRAM, &agent).unwrap();
-    std::fs::copy(juicefs(), &client).unwrap();
+    executable::copy(Path::new(session_support::PROGRAM), &agent);
+    executable::copy(&juicefs(), &client);
     let user = NOBODY.to_string();
     let log = std::fs::File::create(scene.node.path("agent-log")).unwrap();
     let process = Command::new("setpriv")

@@ -1,6 +1,8 @@
 //! Do the programs behave as a stranger at a terminal expects: help, wrong flags, no root, Ctrl-C, a full disk?
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may panic and start processes")]
 
+#[path = "support/executable.rs"]
+mod executable;
 mod support;
 
 use std::fs;
@@ -91,10 +93,9 @@ fn without_root_the_programs_say_so() {
     // The test's own target directory may be closed to others, so nobody gets a copy of the program.
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("mountpod");
-    fs::copy(env!("CARGO_BIN_EXE_mountpod"), &program).unwrap();
     let all = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    fs::set_permissions(directory.path(), all.clone()).unwrap();
-    fs::set_permissions(&program, all).unwrap();
+    fs::set_permissions(directory.path(), all).unwrap();
+    executable::copy(Path::new(env!("CARGO_BIN_EXE_mountpod")), &program);
     for words in [&["demo"][..], &["standalone", "--endpoint", "unix:///tmp/x.sock", "--state-dir", "/tmp/x"]]
     {
         let output = Command::new(&program).args(words).uid(NOBODY).gid(NOBODY).output().unwrap();

@@ -171,9 +171,7 @@ mod tests {
     use super::*;
 
     fn place(directory: &Path, name: &str, script: &str) {
-        let program = directory.join(name);
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+        crate::executable::script(&directory.join(name), script);
     }
 
     #[tokio::test]
