@@ -10,6 +10,7 @@ use std::path::Path;
 
 use mountpod::mountpod::facts::DeviceNumber;
 use mountpod::mounts::bind::{BindError, LastMount, UnbindError, bind, remove_target, unbind};
+use mountpod::mounts::cache::MountCache;
 use mountpod::mounts::syscalls::{Unmount, open_plain_directory, unmount};
 use mountpod::mounts::table::{MountEntry, MountTable};
 use mountpod::session::close::abort_and_detach;
@@ -24,12 +25,14 @@ use session_support::{Unserved, mounts_below, without_waiting};
 
 fn bind_at(unserved: &Unserved, target: &TargetPath, writability: Writability) -> Result<(), BindError> {
     let (mount_point, source, target) = (unserved.mount_point(), unserved.source(), target.clone());
-    without_waiting("bind", move || bind(&mount_point, &source, &target, writability))
+    let mounts = MountCache::new().unwrap();
+    without_waiting("bind", move || bind(&mounts, &mount_point, &source, "", &target, writability))
 }
 
 fn unbind_at(unserved: &Unserved, target: &TargetPath, last: LastMount) -> Result<(), UnbindError> {
-    let (source, target) = (unserved.source(), target.clone());
-    without_waiting("unbind", move || unbind(&target, |mount: &MountEntry| mount.source == source, last))
+    let (source, target, mounts) = (unserved.source(), target.clone(), MountCache::new().unwrap());
+    let ours = move |mount: &MountEntry| mount.source == source;
+    without_waiting("unbind", move || unbind(&mounts, &target, ours, last))
 }
 
 fn stack(target: &TargetPath) -> Vec<(DeviceNumber, Writability)> {

@@ -80,11 +80,16 @@ impl Edge {
         call: Call,
         work: impl Future<Output = Result<T, RpcError>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let limit = call.kind.limit();
+        let (limit, tasks) = (call.kind.limit(), self.tasks.clone());
         let task = self.tasks.spawn(async move {
             let started = Instant::now();
             let outcome = work.await;
-            log(&call, started.elapsed(), outcome.as_ref().err());
+            let took = started.elapsed();
+            match &outcome {
+                // After the answer: each line wakes those who collect logs, and the caller would wait behind them.
+                Ok(_) => drop(tasks.spawn(async move { log(&call, took, None) })),
+                Err(failure) => log(&call, took, Some(failure)),
+            }
             outcome
         });
         let outcome = match tokio::time::timeout(limit, task).await {

@@ -4,8 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
-use super::syscalls::{Unmount, attach, clone_tree, open_plain_directory, restrict, unmount};
-use super::table::{MountEntry, MountId, MountTable};
+use super::cache::MountCache;
+use super::syscalls::{
+    Unmount, attach, clone_tree, open_directory_below, open_plain_directory, restrict, unmount,
+};
+use super::table::{MountEntry, MountId};
 use super::target::{Origin, Place, TargetError};
 use crate::volume::{TargetPath, Writability};
 
@@ -39,30 +42,39 @@ pub enum BindError {
     },
 }
 
-/// Binds the mount with source `mount_source` that stands at `session_mount` at a target.
+/// Binds a directory of the mount with source `mount_source` that stands at `session_mount` at a target; an empty one is
+/// all of it. Any other is looked up by the mount's own client, for which only a helper process may wait. `mounts` knows
+/// the table.
 ///
 /// The copy gets its flags before it is attached, so a read-only target is never writable, not even for a moment.
 ///
 /// # Errors
 /// See [`BindError`]; a target directory that was created is removed again.
 pub fn bind(
+    mounts: &MountCache,
     session_mount: &Path,
     mount_source: &str,
+    directory: &str,
     target: &TargetPath,
     writability: Writability,
 ) -> Result<(), BindError> {
     let kernel = |what| move |source| BindError::Kernel { what, target: target.clone(), source };
     let root = open_plain_directory(session_mount).map_err(kernel("open the session's mount"))?;
-    let stands = is_mounted(root.as_fd(), mount_source).map_err(kernel("read the mount table"))?;
+    let stands = is_mounted(mounts, root.as_fd(), mount_source).map_err(kernel("read the mount table"))?;
     if !stands {
         let (mount_source, path) = (mount_source.to_owned(), session_mount.display().to_string());
         return Err(BindError::NoSession { mount_source, path });
     }
-    let copy = clone_tree(root.as_fd()).map_err(kernel("copy the session's mount"))?;
+    let shown = match directory {
+        "" => root,
+        below => open_directory_below(root.as_fd(), Path::new(below))
+            .map_err(kernel("open the volume's directory"))?,
+    };
+    let copy = clone_tree(shown.as_fd()).map_err(kernel("copy the session's mount"))?;
     restrict(copy.as_fd(), writability).map_err(kernel("restrict the mount"))?;
     let place = Place::find(target)?;
-    let (directory, origin) = place.open_or_create()?;
-    attach(copy.as_fd(), directory.as_fd()).map_err(|error| {
+    let (stand, origin) = place.open_or_create()?;
+    attach(copy.as_fd(), stand.as_fd()).map_err(|error| {
         if origin == Origin::Created
             && let Err(leftover) = place.remove()
         {
@@ -74,9 +86,9 @@ pub fn bind(
 
 /// Is what the descriptor shows the root of the mount with that source? Asked of /proc: a stat would be a request to
 /// the FUSE server.
-fn is_mounted(root: BorrowedFd<'_>, mount_source: &str) -> io::Result<bool> {
+fn is_mounted(mounts: &MountCache, root: BorrowedFd<'_>, mount_source: &str) -> io::Result<bool> {
     let Some(id) = mount_id(root)? else { return Ok(false) };
-    Ok(MountTable::read()?.iter().any(|entry| entry.id == id && entry.source == mount_source))
+    Ok(mounts.table()?.iter().any(|entry| entry.id == id && entry.source == mount_source))
 }
 
 /// The number of the mount that a descriptor lies on (proc(5), "fdinfo").
@@ -128,18 +140,19 @@ pub enum LastMount {
     Take,
 }
 
-/// Takes every mount that is `ours` from a target, and leaves its directory.
+/// Takes every mount that is `ours` from a target, and leaves its directory; `mounts` knows the table.
 ///
 /// # Errors
 /// See [`UnbindError`]; mounts of others are never touched.
 pub fn unbind(
+    mounts: &MountCache,
     target: &TargetPath,
     ours: impl Fn(&MountEntry) -> bool,
     last: LastMount,
 ) -> Result<(), UnbindError> {
     let kernel = |what| move |source| UnbindError::Kernel { what, target: target.clone(), source };
     for _ in 0..STACK_MAX {
-        let table = MountTable::read().map_err(kernel("read the mount table"))?;
+        let table = mounts.table().map_err(kernel("read the mount table"))?;
         let stack = table.stack_at(target.as_path());
         if !stack.iter().any(|entry| ours(entry)) {
             return Ok(());

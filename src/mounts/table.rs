@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,9 @@ use crate::volume::Writability;
 
 /// The mount table of this process's mount namespace.
 const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// Room for the table of a node with some hundred mounts. /proc tells no size, and the kernel looks for its place in the
+/// table anew at each read: a buffer that grows as it is filled would make it do so several times more.
+const MOUNTINFO_BYTES: usize = 64 << 10;
 /// Ends the optional fields of a line.
 const SEPARATOR: &[u8] = b"-";
 
@@ -53,7 +57,9 @@ impl MountTable {
     /// # Errors
     /// When /proc can't be read.
     pub fn read() -> io::Result<Self> {
-        Ok(Self::parse(&std::fs::read(MOUNTINFO)?))
+        let mut mountinfo = Vec::with_capacity(MOUNTINFO_BYTES);
+        File::open(MOUNTINFO)?.read_to_end(&mut mountinfo)?;
+        Ok(Self::parse(&mountinfo))
     }
 
     /// Parses a table; a line that has not the form of one is left out.

@@ -15,7 +15,7 @@ use crate::agent::frames::{ClientLaunch, ClientState, Negotiated, Offer, ToAgent
 use crate::agent::messages::{SessionFds, Word};
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{DeviceNumber, PodId, PodPhase};
-use crate::mounts::bind::{LastMount, UnbindError, bind, unbind};
+use crate::mounts::bind::{LastMount, UnbindError, bind, remove_target, unbind};
 use crate::mounts::helper::{HelperError, HelperJob};
 use crate::runtime::MountPods;
 use crate::session::clients::needs_of;
@@ -233,9 +233,9 @@ impl<R: MountPods> NodeEffects<R> {
     ) -> Result<(), EffectError> {
         let (mount_point, source) =
             (self.state_dir.mount_point(session), self.state_dir.mount_source(session));
-        let target = target.clone();
-        let bound =
-            tokio::task::spawn_blocking(move || bind(&mount_point, &source, &target, writability)).await;
+        let (mounts, target) = (Arc::clone(&self.mounts), target.clone());
+        let work = move || bind(&mounts, &mount_point, &source, "", &target, writability);
+        let bound = tokio::task::spawn_blocking(work).await;
         bound.map_err(|panic| failed("bind the volume", panic))?.map_err(of_bind)
     }
 
@@ -262,7 +262,17 @@ impl<R: MountPods> NodeEffects<R> {
         let ours = move |mount: &crate::mounts::table::MountEntry| {
             state_dir.session_of(mount).as_ref() == Some(&session)
         };
-        let unbound = tokio::task::spawn_blocking(move || unbind(&target, ours, last)).await;
+        let mounts = Arc::clone(&self.mounts);
+        let work = move || {
+            unbind(&mounts, &target, ours, last)?;
+            // With the mount, so that an unpublish has nothing left to wait for once the target is no longer counted.
+            // A directory that stays is told by that unpublish; a bind makes it anew.
+            if let Err(leftover) = remove_target(&target) {
+                tracing::debug!(%leftover, "the target stays");
+            }
+            Ok(())
+        };
+        let unbound = tokio::task::spawn_blocking(work).await;
         unbound.map_err(|panic| failed("unbind the volume", panic))
     }
 

@@ -26,9 +26,9 @@ use crate::runtime::kubernetes::{KubernetesOptions, KubernetesRuntime, PodTempla
 /// end, even those that take a day.
 const AGENT_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Free memory is given back so often: soon after a burst, and so rarely that the walk through the heap (a millisecond)
-/// does not count.
-const GIVE_BACK_EVERY: Duration = Duration::from_secs(10);
+/// Free memory is given back so often: within a burst of publishes too, and so rarely that the walk through the heap (a
+/// millisecond) does not count.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(options: NodeOptions) -> ExitCode {

@@ -6,7 +6,6 @@ use super::rounds::Measured;
 
 /// A figure beside what it is measured against.
 pub struct Promise {
-    pub what: &'static str,
     line: String,
     held: bool,
 }
@@ -25,7 +24,7 @@ impl Promise {
         let line = format!(
             "{what:<24} {mine:>9.1} ms  {baseline:<14} {other:>9.1} ms  {share:>6.2} x   at most {share_max:.2} x"
         );
-        Self { what, line, held: share <= share_max }
+        Self { line, held: share <= share_max }
     }
 
     /// At most so much more than the baseline, both at their medians.
@@ -41,7 +40,7 @@ impl Promise {
         let line = format!(
             "{what:<24} {mine:>9.1} ms  {baseline:<14} {other:>9.1} ms  {more:>+6.1} ms  at most {more_max:+.1} ms"
         );
-        Self { what, line, held: more <= more_max }
+        Self { line, held: more <= more_max }
     }
 
     /// At most so many KiB, whenever it was looked at.
@@ -49,7 +48,7 @@ impl Promise {
         let most = kib.iter().copied().max().unwrap_or(u64::MAX);
         let line =
             format!("{what:<24} {most:>8} KiB  {:<38}   at most {kib_max} KiB", "resident, the most seen");
-        Self { what, line, held: most <= kib_max }
+        Self { line, held: most <= kib_max }
     }
 
     pub fn is_held(&self) -> bool {
