@@ -67,8 +67,11 @@ impl<K: Ord, R> Drop for Visit<'_, K, R> {
 pub(super) struct SessionRoom {
     /// Held while facts are read and quick steps carried out; never across a slow step.
     pub(super) lock: sync::Mutex<()>,
-    /// Held by the one task that gives the session to a pod or takes it away. Taken under `lock`, released later.
-    moving: sync::Mutex<()>,
+    /// Does a task give the session to a pod or take it away? Only one may. Begun under `lock`, ended later.
+    ///
+    /// Not a lock: a fair one is handed to whoever waits for its end, and two who wait and then try to move would find
+    /// it with each other for ever.
+    moving: sync::watch::Sender<bool>,
     /// The mover closes the session; `observe` may not show it yet.
     closing: AtomicBool,
     /// Targets of publishes in flight, and how many.
@@ -89,14 +92,17 @@ impl SessionRoom {
 
     /// Becomes the one that moves the session, if nobody is.
     pub(super) fn try_move(&self, closes: bool) -> Option<Moving<'_>> {
-        let guard = self.moving.try_lock().ok()?;
-        self.closing.store(closes, Ordering::SeqCst);
-        Some(Moving { room: self, _guard: guard })
+        let mine = self.moving.send_if_modified(|moving| !std::mem::replace(moving, true));
+        mine.then(|| {
+            self.closing.store(closes, Ordering::SeqCst);
+            Moving { room: self }
+        })
     }
 
     /// Waits until nobody moves the session.
     pub(super) async fn until_moved(&self) {
-        drop(self.moving.lock().await);
+        // It can't fail: the sender is the room's own.
+        drop(self.moving.subscribe().wait_for(|moving| !moving).await);
     }
 
     /// Is a task of ours closing the session?
@@ -128,12 +134,12 @@ impl Drop for Wanted<'_> {
 #[derive(Debug)]
 pub(super) struct Moving<'a> {
     room: &'a SessionRoom,
-    _guard: sync::MutexGuard<'a, ()>,
 }
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
         self.room.closing.store(false, Ordering::SeqCst);
+        self.room.moving.send_replace(false);
     }
 }
 
@@ -180,5 +186,30 @@ mod tests {
         drop(moving);
         assert!(!room.is_closing());
         assert!(room.try_move(false).is_some());
+    }
+
+    /// On one thread, as the driver runs: each would find the room in the hands of the other otherwise.
+    #[tokio::test]
+    async fn all_who_waited_for_a_move_get_to_move() {
+        let room = Arc::new(SessionRoom::default());
+        let moving = room.try_move(false);
+        let movers = [Arc::clone(&room), Arc::clone(&room)].map(|room| {
+            tokio::spawn(async move {
+                let mut tries = 1;
+                while room.try_move(false).is_none() {
+                    room.until_moved().await;
+                    tries += 1;
+                }
+                tries
+            })
+        });
+        while room.moving.receiver_count() < movers.len() {
+            tokio::task::yield_now().await;
+        }
+        drop(moving);
+        for mover in movers {
+            let tries = tokio::time::timeout(std::time::Duration::from_secs(10), mover).await;
+            assert_eq!(tries.unwrap().unwrap(), 2, "they wait for each other");
+        }
     }
 }

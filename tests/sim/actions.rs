@@ -78,6 +78,7 @@ impl Sim {
             let id: SessionId = format!("{number:x}{:031}", 0).parse().unwrap();
             world.sessions.insert(id, Session::new(exclusivity, (0..targets).map(|t| target(number, t))));
         }
+        world.facts_at_once = world.rng.happens(500);
         let delete_delay = if world.rng.happens(400) { Duration::from_secs(5) } else { Duration::ZERO };
         let limits = Limits { delete_delay, ..Limits::default() };
         let shared = Shared::new(world);

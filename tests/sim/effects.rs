@@ -53,7 +53,7 @@ pub(crate) struct SimEffects {
 
 impl Effects for SimEffects {
     async fn observe(&self, session: &SessionId) -> Result<Facts, EffectError> {
-        self.pause(0, 5).await;
+        self.look().await;
         let world = self.shared.world();
         let facts = facts::of(&world, session);
         Ok(if world.is(Broken::StaleFacts) { self.stale(facts) } else { facts })
@@ -97,15 +97,23 @@ fn told(result: &Result<(), EffectError>) -> String {
 }
 
 impl SimEffects {
+    async fn look(&self) {
+        if !self.shared.world().facts_at_once {
+            self.pause(0, 5).await;
+        }
+        self.shared.world().look();
+        self.unless_killed().await;
+    }
+
     async fn pause(&self, least_ms: u64, most_ms: u64) {
         let wait = self.shared.world().rng.within(least_ms..most_ms);
         sleep(Duration::from_millis(wait)).await;
         self.unless_killed().await;
     }
 
-    /// A driver that was killed does nothing more, although its tasks may be polled once more.
+    /// A driver that was killed does nothing more, although its tasks may be polled once more; nor does a broken one.
     async fn unless_killed(&self) {
-        if self.shared.world().crashed {
+        if self.shared.world().crashed || !self.shared.world().violations.is_empty() {
             pending::<()>().await;
         }
     }

@@ -158,6 +158,9 @@ pub(crate) enum Event {
     LateRef(PodId, TargetPath),
 }
 
+/// Looks at facts at one moment of the simulated clock: a dozen tasks may do it, each more than once.
+const LOOKS_AT_ONCE_MAX: u32 = 1_000;
+
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) rng: Rng,
@@ -171,6 +174,10 @@ pub(crate) struct World {
     /// Faults of the API and of pods; off while the world comes to rest.
     pub(crate) faults: bool,
     pub(crate) driver_since: Instant,
+    /// Does the driver have the facts in memory, and so reads them without a wait? On Kubernetes it has most of them.
+    pub(crate) facts_at_once: bool,
+    /// When facts were last looked at, and how often at that moment.
+    looks: (Instant, u32),
     pub(crate) figures: Figures,
     started: Instant,
     clock_offset: i64,
@@ -200,6 +207,8 @@ impl World {
             crashed: false,
             faults: true,
             driver_since: Instant::now(),
+            facts_at_once: false,
+            looks: (Instant::now(), 0),
             figures: Figures::default(),
             started: Instant::now(),
             clock_offset: 0,
@@ -236,6 +245,19 @@ impl World {
 
     pub(crate) fn jump_clock(&mut self, by_ms: i64) {
         self.clock_offset += by_ms;
+    }
+
+    /// Somebody looks at facts: tasks of the driver that only wake each other would do it for ever.
+    pub(crate) fn look(&mut self) {
+        let (last, before) = self.looks;
+        let count = if last == Instant::now() { before + 1 } else { 1 };
+        self.looks = (Instant::now(), count);
+        if count == LOOKS_AT_ONCE_MAX {
+            self.violate(
+                "facts are looked at again only after something has happened",
+                format!("{count} looks"),
+            );
+        }
     }
 
     pub(crate) fn session(&mut self, id: &SessionId) -> &mut Session {

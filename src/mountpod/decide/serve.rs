@@ -44,6 +44,12 @@ fn hand_to(view: &View<'_>, current: &PodFact, offered_to: Option<&PodId>, steps
     let pod = current.id.clone();
     if let Some(rival) = view.facts.pods.iter().find(|pod| is_rival(pod, current, offered_to)) {
         take_from(view, rival, current, steps);
+    } else if offered_to != Some(&pod) && current.agent == AgentFact::Silent {
+        // An offer would wait for it, too, and the session could not be closed meanwhile.
+        steps.add(
+            Step::AwaitAgent { pod, limit: view.limits.agent },
+            "the agent that is to be offered the session has not spoken yet",
+        );
     } else if offered_to != Some(&pod) || current.agent == AgentFact::Idle {
         steps.add(
             Step::Offer { pod, limit: view.limits.agent },

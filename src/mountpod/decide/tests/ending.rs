@@ -224,7 +224,7 @@ fn reconcile_replaces_a_pod_that_is_gone_or_going() {
                 "a dead one is deleted once its successor counts everybody",
                 bound(facts([ended(), new().silent()])),
                 Reconcile,
-                "delete 1 v1; offer to 2; look again",
+                "delete 1 v1; await agent 2; look again",
             ),
             row(
                 "refs are merged to the newest first",

@@ -22,8 +22,14 @@ fn publish_makes_what_is_missing() {
                 "open; look again",
             ),
             row(
-                "the connection goes to the pod",
+                "its agent is waited for",
                 facts([pod(1).refs(&["a"]).silent()]).held(),
+                publish("a"),
+                "await agent 1; look again",
+            ),
+            row(
+                "the connection goes to the pod",
+                facts([pod(1).refs(&["a"])]).held(),
                 publish("a"),
                 "offer to 1; look again",
             ),
