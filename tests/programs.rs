@@ -17,8 +17,8 @@ use nix::unistd::Pid;
 
 /// Nobody's uid on Debian and most others.
 const NOBODY: u32 = 65534;
-/// The demo takes about ten seconds; a busy machine more.
-const DEMO_MAX: Duration = Duration::from_secs(180);
+/// An interrupted demo gives back its two targets within a second; a busy machine needs more.
+const CLEARED_MAX: Duration = Duration::from_secs(30);
 
 fn mountpod(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mountpod")).args(words).stdin(Stdio::null()).output().unwrap()
@@ -134,7 +134,7 @@ fn a_demo_without_a_reader_leaves_nothing() {
 /// Ctrl-C at different moments of the demo: it ends with an error, in time, and nothing is left.
 #[test]
 fn an_interrupted_demo_cleans_up() {
-    for millis in [50, 700, 2500] {
+    for millis in [50, 700, 2200, 2350, 2500] {
         let directory = tempfile::tempdir().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_mountpod"))
             .args(["demo", "--directory"])
@@ -148,8 +148,9 @@ fn an_interrupted_demo_cleans_up() {
             std::thread::yield_now();
         }
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+        let asked = Instant::now();
         let output = child.wait_with_output().unwrap();
-        assert!(begun.elapsed() < DEMO_MAX);
+        assert!(asked.elapsed() < CLEARED_MAX, "cleared after {:?}:\n{}", asked.elapsed(), said(&output));
         assert!(!output.status.success(), "interrupted after {millis} ms, it said:\n{}", said(&output));
         assert_nothing_left(directory.path());
     }

@@ -15,7 +15,7 @@ pub mod node;
 mod request;
 pub mod server;
 mod socket;
-mod status;
+pub(crate) mod status;
 mod topology;
 
 pub use socket::SocketError;

@@ -93,6 +93,11 @@ impl RpcError {
     }
 }
 
+/// Does a caller read of this status that another call for the same still goes on?
+pub(crate) fn tells_of_another_call(status: &Status) -> bool {
+    status.code() == Code::Aborted
+}
+
 impl From<&RpcError> for Status {
     fn from(error: &RpcError) -> Self {
         Self::new(error.code(), error.chain())

@@ -16,6 +16,8 @@ mod standalone;
 mod state;
 mod sys;
 
+/// This program, whatever happened to its file.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Threads that carry on what is no longer waiting. The driver computes little, and an answer passes through several of its
 /// tasks: between two threads each of these steps would wait for a processor, on a busy node for milliseconds.
 const WORKERS: usize = 1;

@@ -12,9 +12,11 @@ use tokio::time::{Instant, timeout};
 use super::narrator::Narrator;
 use super::{DemoError, writer};
 use crate::csi::api::v1::Volume;
+use crate::csi::status::tells_of_another_call;
 use crate::mounts::syscalls::{Unmount, unmount};
+use crate::programs::THIS_PROGRAM;
 use crate::programs::caller::Caller;
-use crate::programs::leftovers::Leftovers;
+use crate::programs::leftovers::{Leftovers, mounts_under};
 use crate::programs::processes::{PodProcesses, pods_under};
 
 /// A driver on this machine listens within milliseconds; a slow disk may take longer.
@@ -23,6 +25,8 @@ const DRIVER_START_MAX: Duration = Duration::from_secs(20);
 const DRIVER_STOP_MAX: Duration = Duration::from_secs(40);
 /// The writer reads 16 MiB back at its end.
 const WRITER_END_MAX: Duration = Duration::from_secs(60);
+/// A publish that was interrupted goes on in the driver; its target can be given back after it.
+const UNPUBLISH_MAX: Duration = Duration::from_secs(20);
 /// Processes and control groups vanish a moment after the call that ended them.
 const NOTHING_LEFT_MAX: Duration = Duration::from_secs(10);
 /// Between two looks.
@@ -115,6 +119,14 @@ impl Stage {
         Ok(())
     }
 
+    /// Has the driver a copy of a session's connection? Until then its mount pod alone keeps it.
+    pub(super) fn driver_holds_a_session(&self) -> bool {
+        let Some(pid) = self.driver.as_ref().and_then(Child::id) else { return false };
+        let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        let mut files = descriptors.flatten().flat_map(|one| std::fs::read_link(one.path()));
+        files.any(|file| file == Path::new("/dev/fuse"))
+    }
+
     /// Starts a writer on this file.
     pub(super) fn start_writer(&mut self, file: &Path) -> Result<(), DemoError> {
         let mut command = own_program(&["demo-writer".as_ref(), file.as_os_str()]);
@@ -152,23 +164,38 @@ impl Stage {
     pub(super) async fn clear(mut self, narrator: &Narrator) -> Result<(), DemoError> {
         self.writer = None;
         for (volume, target) in std::mem::take(&mut self.published) {
-            if let Err(status) = self.caller.unpublish(&volume.volume_id, &target).await {
+            if let Err(status) = self.give_back(&volume, &target).await {
                 narrator.says(&format!("could not unpublish {}: {}", target.display(), status.message()));
             }
         }
+        // The driver tidies up after its last call. What it left is looked at when it has ended.
+        let waited = self.leftovers().await;
         let ended = self.stop_driver().await;
-        let mut left = self.leftovers().await?;
         for pod in self.pods() {
             self.kill(pod.agent.pid)?;
         }
-        for point in left.mounts.drain(..).rev() {
+        let mounts = mounts_under(&self.directory).map_err(DemoError::machine("look for mounts"))?;
+        for point in mounts.into_iter().rev() {
             narrator.says(&format!("detaching {}", point.display()));
             unmount(&point, Unmount::Detach)
                 .map_err(DemoError::machine(format!("detach {}", point.display())))?;
         }
         let removed = tokio::fs::remove_dir_all(&self.directory).await;
         removed.map_err(DemoError::machine(format!("remove {}", self.directory.display())))?;
-        ended
+        waited.and(ended)
+    }
+
+    /// Unpublishes, after a publish of the target that may still go on.
+    async fn give_back(&mut self, volume: &Volume, target: &Path) -> Result<(), tonic::Status> {
+        let deadline = Instant::now() + UNPUBLISH_MAX;
+        loop {
+            match self.caller.unpublish(&volume.volume_id, target).await {
+                Err(status) if tells_of_another_call(&status) && Instant::now() < deadline => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     async fn stop_driver(&mut self) -> Result<(), DemoError> {
@@ -218,7 +245,7 @@ async fn last_words(directory: &Path) -> String {
 }
 
 fn own_program(words: &[&std::ffi::OsStr]) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(THIS_PROGRAM);
     command.args(words);
     command
 }

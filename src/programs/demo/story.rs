@@ -109,6 +109,9 @@ async fn kill_clients(stage: &Stage, narrator: &Narrator) -> Result<(), DemoErro
 async fn crash_driver(stage: &mut Stage, narrator: &Narrator) -> Result<(), DemoError> {
     let begun = Instant::now();
     stage.crash_and_restart_driver().await?;
+    until(|| stage.driver_holds_a_session()).await?;
+    let refs = refs(stage).await?;
+    check(refs == 2, || format!("the restarted driver finds both refs (it finds {refs})"))?;
     narrator.held("SIGKILL for the driver: restarted, it found its sessions and refs again", begun.elapsed());
     sleep(BETWEEN_FAULTS).await;
     Ok(())
