@@ -12,6 +12,16 @@ pub enum Writability {
     ReadWrite,
 }
 
+/// May programs of a volume be run?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Execution {
+    /// Yes.
+    #[default]
+    Allowed,
+    /// No: every mount of the volume is `noexec`.
+    Refused,
+}
+
 /// May another target on this node use the volume at the same time?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -13,6 +13,10 @@ const ID_BYTES_MAX: usize = 128;
 const FILESYSTEM_NAME_BYTES_MAX: usize = 32;
 /// Separates the filesystem's name from the volume's or the snapshot's; neither may contain it.
 const SEPARATOR: char = '#';
+/// Stands in the place of a filesystem's name in the ids of volumes that a person named, in a PersistentVolume of their
+/// own. No filesystem can be called so: a name begins with a letter or digit. What a caller sends is never read as such an
+/// id either, only as the handle that it stands for.
+const NAMED_BY_A_PERSON: &str = "_static";
 
 /// Why a string is no identifier of ours; the caller adds the name of the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +76,7 @@ fn check_name(name: &str, bytes_max: usize) -> Result<(), InvalidId> {
     if is_component(name) { Ok(()) } else { Err(InvalidId::Characters) }
 }
 
-fn split_id(id: &str) -> Result<(FilesystemName, String), InvalidId> {
+fn split_id(id: &str) -> Result<(&str, &str), InvalidId> {
     if id.is_empty() {
         return Err(InvalidId::Empty);
     }
@@ -81,7 +85,7 @@ fn split_id(id: &str) -> Result<(FilesystemName, String), InvalidId> {
     }
     let (filesystem, name) = id.split_once(SEPARATOR).ok_or(InvalidId::Form)?;
     check_name(name, ID_BYTES_MAX).map_err(|_| InvalidId::Form)?;
-    Ok((filesystem.parse().map_err(|_| InvalidId::Form)?, name.to_owned()))
+    Ok((filesystem, name))
 }
 
 impl FromStr for FilesystemName {
@@ -94,6 +98,18 @@ impl FromStr for FilesystemName {
 }
 
 impl FilesystemName {
+    /// The name for a filesystem that others named, which they may have done at length. Two never get the same.
+    #[must_use]
+    pub fn for_name(name: &str) -> Self {
+        Self(component_for(name, FILESYSTEM_NAME_BYTES_MAX))
+    }
+
+    /// Stands for a filesystem that nobody named.
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self(NAMED_BY_A_PERSON.to_owned())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -101,11 +117,12 @@ impl FilesystemName {
     }
 }
 
+/// Reads what this driver wrote down, which may be [`FilesystemName::unnamed`].
 impl TryFrom<String> for FilesystemName {
     type Error = InvalidId;
 
     fn try_from(name: String) -> Result<Self, InvalidId> {
-        name.parse()
+        if name == NAMED_BY_A_PERSON { Ok(Self(name)) } else { name.parse() }
     }
 }
 
@@ -158,15 +175,20 @@ macro_rules! two_part_id {
 
             fn from_str(id: &str) -> Result<Self, InvalidId> {
                 let (filesystem, name) = split_id(id)?;
-                Ok(Self { filesystem, name })
+                let filesystem = filesystem.parse().map_err(|_| InvalidId::Form)?;
+                Ok(Self { filesystem, name: name.to_owned() })
             }
         }
 
+        /// Reads what this driver wrote down.
         impl TryFrom<String> for $id {
             type Error = InvalidId;
 
             fn try_from(id: String) -> Result<Self, InvalidId> {
-                id.parse()
+                let (filesystem, name) = split_id(&id)?;
+                let filesystem =
+                    FilesystemName::try_from(filesystem.to_owned()).map_err(|_| InvalidId::Form)?;
+                Ok(Self { filesystem, name: name.to_owned() })
             }
         }
 
@@ -186,6 +208,22 @@ macro_rules! two_part_id {
 
 two_part_id!(VolumeId);
 two_part_id!(SnapshotId);
+
+impl VolumeId {
+    /// The id of the volume with this CSI handle: itself when this driver gave it out; any other, which a person wrote into
+    /// a PersistentVolume, has one made of its text alone. Two handles never get the same id.
+    #[must_use]
+    pub fn of_handle(handle: &str) -> Self {
+        handle.parse().unwrap_or_else(|_| Self::for_csi_name(FilesystemName::unnamed(), handle))
+    }
+
+    /// The handle that a PersistentVolume has for it; one that a person chose with other than plain characters stands here
+    /// in another form.
+    #[must_use]
+    pub fn handle(&self) -> String {
+        if self.filesystem == FilesystemName::unnamed() { self.name.clone() } else { self.to_string() }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -222,6 +260,37 @@ mod tests {
         }
         assert_eq!("".parse::<VolumeId>(), Err(InvalidId::Empty));
         assert_eq!("x".repeat(129).parse::<VolumeId>(), Err(InvalidId::TooLong { got: 129, max: 128 }));
+    }
+
+    #[test]
+    fn a_handle_that_a_person_chose_has_an_id_that_no_other_handle_has() {
+        assert_eq!(VolumeId::of_handle("main#pvc-1").to_string(), "main#pvc-1");
+        for handle in ["main#pvc-1", "media"] {
+            assert_eq!(VolumeId::of_handle(handle).handle(), handle);
+        }
+        let handles =
+            ["media", "_static#media", "a b", "main#-rf", "#", "main#a#b", &"x".repeat(128), "ü", "main"];
+        let mut seen = std::collections::BTreeSet::new();
+        for handle in handles {
+            let id = VolumeId::of_handle(handle);
+            assert_eq!(id.filesystem(), &FilesystemName::unnamed(), "{handle}");
+            let written = serde_json::to_string(&id).unwrap();
+            assert_eq!(serde_json::from_str::<VolumeId>(&written).unwrap(), id, "{handle}");
+            assert!(seen.insert(id.clone()), "{id} stands for two handles");
+            // As a handle, the id is somebody else's.
+            assert_ne!(VolumeId::of_handle(&id.to_string()), id, "{handle}");
+        }
+        assert!("_static".parse::<FilesystemName>().is_err());
+    }
+
+    #[test]
+    fn a_filesystem_that_others_named_at_length_has_a_name_here() {
+        assert_eq!(FilesystemName::for_name("media").as_str(), "media");
+        let long = [62, 63].map(|length| FilesystemName::for_name(&"m".repeat(length)));
+        assert_ne!(long[0], long[1]);
+        for name in long {
+            assert_eq!(name.as_str().parse::<FilesystemName>().unwrap(), name);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{FilesystemName, InvalidId, Secrets, VolumeId};
+use super::{FilesystemName, InvalidId, Secrets, VolumeId, kept_as_text};
 
 /// Hex digits of a session id: 128 bits of a SHA-256, which two sessions of one node will not share by chance.
 const SESSION_ID_DIGITS: usize = 32;
@@ -36,6 +36,15 @@ impl ClientKind {
         match self {
             Self::Hostdir => true,
             Self::Juicefs => false,
+        }
+    }
+
+    /// Does it tell metrics over HTTP?
+    #[must_use]
+    pub fn has_metrics(self) -> bool {
+        match self {
+            Self::Hostdir => false,
+            Self::Juicefs => true,
         }
     }
 
@@ -127,6 +136,21 @@ impl MountSpec {
 pub enum ShareKey {
     /// A session of the volume's own.
     Volume(VolumeId),
+    /// One for the volumes of a group, which are all of this filesystem.
+    Group(FilesystemName, String),
+    /// One for all volumes of this filesystem.
+    Filesystem(FilesystemName),
+}
+
+impl ShareKey {
+    /// Parts of which no two keys have the same row.
+    fn parts(&self) -> [String; 3] {
+        match self {
+            Self::Volume(volume) => ["volume".to_owned(), volume.to_string(), String::new()],
+            Self::Group(filesystem, group) => ["group".to_owned(), filesystem.to_string(), group.clone()],
+            Self::Filesystem(filesystem) => ["filesystem".to_owned(), filesystem.to_string(), String::new()],
+        }
+    }
 }
 
 /// Names one session on a node: derived from the share key and the spec hash.
@@ -138,11 +162,11 @@ impl SessionId {
     /// The session of these two.
     #[must_use]
     pub fn new(share_key: &ShareKey, spec: &SpecHash) -> Self {
-        let ShareKey::Volume(volume) = share_key;
         let mut hash = Sha256::new();
-        hash.update(b"volume\0");
-        hash.update(volume.to_string());
-        hash.update(b"\0");
+        for part in share_key.parts().iter().filter(|part| !part.is_empty()) {
+            hash.update(part);
+            hash.update(b"\0");
+        }
         hash.update(spec.0);
         let mut digits = HEXLOWER.encode(&hash.finalize());
         digits.truncate(SESSION_ID_DIGITS);
@@ -169,25 +193,7 @@ impl FromStr for SessionId {
     }
 }
 
-impl TryFrom<String> for SessionId {
-    type Error = InvalidId;
-
-    fn try_from(id: String) -> Result<Self, InvalidId> {
-        id.parse()
-    }
-}
-
-impl From<SessionId> for String {
-    fn from(id: SessionId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+kept_as_text!(SessionId, InvalidId);
 
 #[cfg(test)]
 mod tests {
@@ -233,6 +239,22 @@ mod tests {
         assert_ne!(one, CredentialsDigest::of(&secrets, &NodeKey::new(vec![2; 32])));
         assert_eq!(CredentialsDigest::of(&Secrets::default(), &NodeKey::new(vec![1; 32])), None);
         assert!(!format!("{one:?} {secrets:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn each_kind_of_sharing_has_sessions_of_its_own() {
+        let (main, other): (FilesystemName, FilesystemName) =
+            ("main".parse().unwrap(), "other".parse().unwrap());
+        let keys = [
+            ShareKey::Volume("main#a".parse().unwrap()),
+            ShareKey::Group(main.clone(), "a".to_owned()),
+            ShareKey::Group(main.clone(), "b".to_owned()),
+            ShareKey::Group(other, "a".to_owned()),
+            ShareKey::Filesystem(main),
+        ];
+        let hash = spec().hash().unwrap();
+        let ids: std::collections::BTreeSet<_> = keys.iter().map(|key| SessionId::new(key, &hash)).collect();
+        assert_eq!(ids.len(), keys.len());
     }
 
     #[test]

@@ -6,19 +6,22 @@
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-/// Hex digits of the hash: 128 bits of a SHA-256, which two names will not share by chance.
-const HASH_DIGITS: usize = 32;
+/// Most hex digits of the hash: 128 bits of a SHA-256, which two names will not share by chance.
+const HASH_DIGITS_MAX: usize = 32;
+/// Where there is little room, this part of it is the hash's.
+const HASH_SHARE: usize = 2;
 /// Stands between the readable part and the hash.
 const HASH_MARK: &str = ".h";
 
-/// The component for `name`, at most `bytes_max` long; `bytes_max` must leave room for mark and hash.
+/// The component for `name`, at most `bytes_max` long, which is at least 16.
 pub(super) fn component_for(name: &str, bytes_max: usize) -> String {
-    if name.len() <= bytes_max && is_component(name) && !looks_hashed(name) {
+    let digits = HASH_DIGITS_MAX.min(bytes_max / HASH_SHARE);
+    if name.len() <= bytes_max && is_component(name) && !looks_hashed(name, digits) {
         return name.to_owned();
     }
     let mut hash = HEXLOWER.encode(&Sha256::digest(name.as_bytes()));
-    hash.truncate(HASH_DIGITS);
-    let readable_max = bytes_max.saturating_sub(HASH_MARK.len() + HASH_DIGITS);
+    hash.truncate(digits);
+    let readable_max = bytes_max.saturating_sub(HASH_MARK.len() + digits);
     let readable: String = name
         .chars()
         .map(|letter| if is_plain(letter) { letter } else { '-' })
@@ -37,9 +40,9 @@ fn is_plain(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')
 }
 
-fn looks_hashed(name: &str) -> bool {
+fn looks_hashed(name: &str, digits: usize) -> bool {
     name.rsplit_once(HASH_MARK).is_some_and(|(_, hash)| {
-        hash.len() == HASH_DIGITS && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        hash.len() == digits && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 
@@ -48,6 +51,7 @@ mod tests {
     use super::*;
 
     const MAX: usize = 95;
+    const SHORT: usize = 32;
 
     #[test]
     fn a_safe_name_stands_for_itself() {
@@ -62,16 +66,20 @@ mod tests {
         let names = ["-rf", "..", ".mountpod", "a/b", "a b", "a#b", "größe", "/", long.as_str(), "../../etc"];
         let mut seen = std::collections::BTreeSet::new();
         for name in names {
-            let component = component_for(name, MAX);
-            assert!(component.len() <= MAX, "{name:?} became {} bytes", component.len());
-            assert!(is_component(&component), "{name:?} became {component:?}");
-            assert!(seen.insert(component.clone()), "{component:?} stands for two names");
+            for max in [MAX, SHORT] {
+                let component = component_for(name, max);
+                assert!(component.len() <= max, "{name:?} became {} bytes", component.len());
+                assert!(is_component(&component), "{name:?} became {component:?}");
+                assert!(seen.insert(component.clone()), "{component:?} stands for two names");
+            }
         }
     }
 
     #[test]
     fn a_name_that_looks_hashed_does_not_share_a_component() {
-        let hashed = component_for("a/b", MAX);
-        assert_ne!(component_for(&hashed, MAX), hashed);
+        for max in [MAX, SHORT] {
+            let hashed = component_for("a/b", max);
+            assert_ne!(component_for(&hashed, max), hashed);
+        }
     }
 }

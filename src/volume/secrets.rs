@@ -5,6 +5,9 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+/// Stands where a secret was.
+const REDACTED: &str = "<redacted>";
+
 /// The secrets of one request: keys may be shown, values never.
 #[derive(Clone, Default)]
 pub struct Secrets(BTreeMap<String, SecretString>);
@@ -20,6 +23,13 @@ impl Secrets {
     pub fn expose(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.expose_secret()))
     }
+
+    /// A text without their values.
+    #[must_use]
+    pub fn hidden_in(&self, text: String) -> String {
+        let values = self.expose().map(|(_, value)| value).filter(|value| !value.is_empty());
+        values.fold(text, |text, value| text.replace(value, REDACTED))
+    }
 }
 
 impl FromIterator<(String, String)> for Secrets {
@@ -30,6 +40,6 @@ impl FromIterator<(String, String)> for Secrets {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.keys().map(|key| (key, "<redacted>"))).finish()
+        f.debug_map().entries(self.0.keys().map(|key| (key, REDACTED))).finish()
     }
 }

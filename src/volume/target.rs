@@ -1,10 +1,10 @@
 //! Where may a volume be published?
 
-use std::fmt;
-use std::path::{Component, Path};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::plain_path::{is_plain, kept_as_path};
 
 /// `PATH_MAX` of Linux less its terminating NUL.
 const PATH_BYTES_MAX: usize = 4095;
@@ -37,20 +37,6 @@ pub enum InvalidTarget {
 #[serde(try_from = "String", into = "String")]
 pub struct TargetPath(String);
 
-impl TargetPath {
-    /// The path as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The path for system calls.
-    #[must_use]
-    pub fn as_path(&self) -> &Path {
-        Path::new(&self.0)
-    }
-}
-
 impl FromStr for TargetPath {
     type Err = InvalidTarget;
 
@@ -70,39 +56,11 @@ impl FromStr for TargetPath {
         if path == "/" {
             return Err(InvalidTarget::Root);
         }
-        // `Path::components` drops `//`, `.` and a final '/', so a plain path is one that it gives back whole.
-        let normal =
-            Path::new(path).components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-        let rebuilt: usize = Path::new(path)
-            .components()
-            .map(|c| match c {
-                Component::Normal(name) => name.len() + 1,
-                _ => 0,
-            })
-            .sum();
-        if normal && rebuilt == path.len() { Ok(Self(path.to_owned())) } else { Err(InvalidTarget::NotPlain) }
+        if is_plain(path) { Ok(Self(path.to_owned())) } else { Err(InvalidTarget::NotPlain) }
     }
 }
 
-impl TryFrom<String> for TargetPath {
-    type Error = InvalidTarget;
-
-    fn try_from(path: String) -> Result<Self, InvalidTarget> {
-        path.parse()
-    }
-}
-
-impl From<TargetPath> for String {
-    fn from(path: TargetPath) -> Self {
-        path.0
-    }
-}
-
-impl fmt::Display for TargetPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+kept_as_path!(TargetPath, InvalidTarget);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,10 @@
 //! Which directory of the filesystem is the volume?
 
-use std::fmt;
 use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::volume::kept_as_text;
 
 /// Longest name that JuiceFS takes (its `pkg/meta`, `MaxName`), bytes.
 const COMPONENT_BYTES_MAX: usize = 255;
@@ -14,7 +17,8 @@ const RESERVED_AT_ROOT: &[&str] = &[".mountpod", ".trash", ".control", ".accessl
 const RESERVED_PREFIX: &str = ".jfs.";
 
 /// A directory below the root of a filesystem: relative, of plain components, without `.` and `..`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct VolumePath(String);
 
 /// Why a text is no path of a volume; the caller adds the name of the field.
@@ -96,11 +100,7 @@ impl FromStr for VolumePath {
     }
 }
 
-impl fmt::Display for VolumePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+kept_as_text!(VolumePath, InvalidPath);
 
 fn check_component(component: &str) -> Result<(), InvalidPath> {
     match component {
