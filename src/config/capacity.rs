@@ -50,6 +50,19 @@ impl CapacityRange {
             && self.limit.is_none_or(|limit| bytes <= limit)
     }
 
+    /// The size that a volume of so many bytes gets: it never shrinks.
+    ///
+    /// # Errors
+    /// When the range asks for an absurd size, or ends below the present one.
+    pub fn grown(&self, bytes: u64) -> Result<u64, UnsupportedRange> {
+        if self.required.is_some_and(|required| required > bytes) {
+            return self.choose(bytes);
+        }
+        // Refuses a limit below.
+        Self { required: None, ..*self }.choose(bytes)?;
+        Ok(bytes)
+    }
+
     /// The size for a new volume that must have room for `least` bytes: exactly what is required, else the default.
     ///
     /// # Errors

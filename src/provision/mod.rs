@@ -3,6 +3,7 @@
 //! The controller desk knows only the traits here. `hostdir` provides volumes that are directories of the node.
 
 mod errors;
+mod files;
 pub mod hostdir;
 
 use std::future::Future;

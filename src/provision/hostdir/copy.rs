@@ -19,9 +19,9 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
 
+use super::super::files::below::{Below, each_entry, kind, open, open_dir, permissions};
 use super::super::{CopyError, StoreError};
 use super::Stop;
-use super::below::{Below, each_entry, kind, open, open_dir, permissions};
 use super::content::copy_content;
 use super::sys;
 

@@ -1,9 +1,10 @@
 //! Which volumes and snapshots are there, page by page?
 
+use super::super::files::record;
 use super::super::{Lifetime, Page, Snapshot, StoreError, Volume, Window};
 use super::record::VolumeRecord;
 use super::root::OpenRoot;
-use super::{Roots, record, snapshots, volumes};
+use super::{Roots, snapshots, volumes};
 use crate::volume::{FilesystemName, InvalidId, SnapshotId, VolumeId};
 
 /// The volumes that are ready.

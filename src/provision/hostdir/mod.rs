@@ -4,11 +4,9 @@
 //! thread of its own, a limited number at a time. Nothing of it can be cut short from outside: whoever waits may leave,
 //! the operation goes on, and its caller's guard with it.
 
-mod below;
 mod content;
 mod copy;
 mod list;
-mod place;
 mod record;
 mod remove;
 mod root;

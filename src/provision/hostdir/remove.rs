@@ -13,9 +13,10 @@ use nix::fcntl::{OFlag, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::super::files::below::{each_entry, open};
 use super::super::{DeleteError, StoreError};
 use super::Stop;
-use super::below::{each_entry, open};
+use super::root::OpenRoot;
 
 /// Moves the tree `name` of `dir` into the container of that `label` in the trash; fine when there is no such tree.
 ///
@@ -53,6 +54,19 @@ pub(super) fn empty_trash(trash: BorrowedFd<'_>, label: &str, stop: &Stop) -> Re
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(StoreError::new(format!("removing {label} from the trash"), errno).into()),
     }
+}
+
+/// Removes what is in the making under this label; it is ours alone, so not even a stopping driver leaves it.
+///
+/// # Errors
+/// When it can't be removed.
+pub(super) fn discard_new(root: &OpenRoot, label: &str) -> Result<(), StoreError> {
+    let discarded = throw_away(root.new.as_fd(), label, root.trash.as_fd(), label)
+        .and_then(|()| empty_trash(root.trash.as_fd(), label, &Stop::default()));
+    discarded.map_err(|error| match error {
+        DeleteError::Store(error) => error,
+        other => StoreError::new(format!("removing the unfinished {label}"), std::io::Error::other(other)),
+    })
 }
 
 #[derive(PartialEq, Eq)]

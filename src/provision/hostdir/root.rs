@@ -24,7 +24,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::mkdir;
 
 use super::super::StoreError;
-use super::below;
+use super::super::files::below;
 use crate::config::flags::{HostdirRoot, MissingRoot, Reach};
 
 /// The driver's own directory in a root.

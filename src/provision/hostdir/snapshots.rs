@@ -10,13 +10,14 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{fsync, syncfs};
 
+use super::super::files::{below, place, record};
 use super::super::{
     CopyError, CreateSnapshotError, DeleteError, FindError, NewSnapshot, Snapshot, StoreError,
 };
 use super::copy::copy_tree;
-use super::record::{self, SnapshotRecord};
+use super::record::SnapshotRecord;
 use super::root::OpenRoot;
-use super::{Roots, Stop, below, place, remove, volumes};
+use super::{Roots, Stop, remove, volumes};
 use crate::volume::{FilesystemName, SnapshotId, VolumeId};
 
 const RECORD: &str = "record";
@@ -39,17 +40,18 @@ pub(super) fn create(roots: &Roots, new: &NewSnapshot, stop: &Stop) -> Result<Sn
     let none = || CreateSnapshotError::NoSuchVolume(new.source.clone());
     let root = roots.get(new.source.filesystem()).ok_or_else(none)?.open()?;
     let id = SnapshotId::for_csi_name(new.source.filesystem().clone(), &new.csi_name);
-    let record = SnapshotRecord::new(
-        new.csi_name.clone(),
-        new.source.clone(),
-        source.capacity_bytes,
-        SystemTime::now(),
-    );
+    let record = SnapshotRecord {
+        form: record::FORM,
+        csi_name: new.csi_name.clone(),
+        source: new.source.clone(),
+        size_bytes: source.capacity_bytes,
+        created: SystemTime::now(),
+    };
     match fill(roots, &root, &id, &record, stop) {
         Ok(()) => Ok(snapshot(id, record)),
         Err(error) => {
             // The error of the making is the one to tell. What can't be removed now, the next call finds.
-            if place::discard_new(&root, &label(&id)).is_err() {
+            if remove::discard_new(&root, &label(&id)).is_err() {
                 tracing::warn!(snapshot = %id, "parts of a snapshot that could not be taken are left");
             }
             Err(error)
@@ -64,7 +66,7 @@ fn fill(
     record: &SnapshotRecord,
     stop: &Stop,
 ) -> Result<(), CreateSnapshotError> {
-    place::discard_new(root, &label(id))?;
+    remove::discard_new(root, &label(id))?;
     let failed = |errno| StoreError::new("making the snapshot's directory", errno);
     mkdirat(&root.new, label(id).as_str(), Mode::S_IRWXU).map_err(failed)?;
     let made = below::open(root.new.as_fd(), label(id).as_bytes(), DIRECTORY).map_err(failed)?;
@@ -87,7 +89,7 @@ fn fill(
 pub(super) fn delete(roots: &Roots, id: &SnapshotId, stop: &Stop) -> Result<(), DeleteError> {
     let Some(root) = roots.get(id.filesystem()) else { return Ok(()) };
     let root = root.open()?;
-    place::discard_new(&root, &label(id))?;
+    remove::discard_new(&root, &label(id))?;
     if !place::exists(root.snapshots.as_fd(), id.name())
         .map_err(|e| StoreError::new("looking at the snapshot", e))?
     {
@@ -118,12 +120,7 @@ pub(super) fn open_data(roots: &Roots, id: &SnapshotId) -> Result<Option<OwnedFd
 
 /// The names of the snapshots of a root, in no order.
 pub(super) fn names(root: &OpenRoot) -> Result<Vec<String>, StoreError> {
-    let mut names = Vec::new();
-    below::each_entry(root.snapshots.as_fd(), &"the snapshots", |name| -> Result<(), StoreError> {
-        names.extend(name.to_str().ok().map(str::to_owned));
-        Ok(())
-    })?;
-    Ok(names)
+    below::names(root.snapshots.as_fd(), &"the snapshots")
 }
 
 /// The record of a snapshot in an open root.

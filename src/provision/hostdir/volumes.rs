@@ -10,15 +10,17 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{fsync, syncfs};
 
+use super::super::files::record::VolumeState;
+use super::super::files::{below, place, record};
 use super::super::{
     ChangeError, CopyError, CreateVolumeError, DataCondition, DeleteError, FindError, Lifetime, NewVolume,
     Source, StoreError, Volume,
 };
 use super::copy::copy_tree;
-use super::record::{self, VolumeRecord, VolumeState};
+use super::record::VolumeRecord;
 use super::root::OpenRoot;
 use super::snapshots::open_data;
-use super::{Roots, Stop, below, place, remove};
+use super::{Roots, Stop, remove};
 use crate::config::capacity::{CapacityRange, UnsupportedRange};
 use crate::config::parameters::overlaid;
 use crate::volume::{Resources, VolumeId};
@@ -128,7 +130,7 @@ fn make_directory(
     source: Option<&Source>,
     stop: &Stop,
 ) -> Result<OwnedFd, CreateVolumeError> {
-    place::discard_new(root, &label(id))?;
+    remove::discard_new(root, &label(id))?;
     let failed = |errno| StoreError::new("making the volume's directory", errno);
     mkdirat(&root.new, label(id).as_str(), Mode::S_IRWXU).map_err(failed)?;
     let made = below::open(root.new.as_fd(), label(id).as_bytes(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
@@ -254,11 +256,9 @@ pub(super) fn condition(roots: &Roots, id: &VolumeId) -> Result<DataCondition, F
 /// Promises more bytes.
 pub(super) fn expand(roots: &Roots, id: &VolumeId, range: CapacityRange) -> Result<u64, ChangeError> {
     change(roots, id, |root, record| {
-        if range.required.unwrap_or(0) > record.capacity_bytes {
-            record.capacity_bytes = possible(root, range, range.choose(record.capacity_bytes)?)?;
-        } else if !range.contains(record.capacity_bytes) {
-            // A volume never shrinks: `choose` says that the limit is below what is promised.
-            CapacityRange { required: None, ..range }.choose(record.capacity_bytes)?;
+        let grown = range.grown(record.capacity_bytes)?;
+        if grown > record.capacity_bytes {
+            record.capacity_bytes = possible(root, range, grown)?;
         }
         Ok(record.capacity_bytes)
     })

@@ -7,6 +7,7 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 
 use super::*;
+use crate::provision::files::below;
 use crate::provision::{CopyError, CreateSnapshotError, NewSnapshot};
 
 fn snapshot_of(world: &World, id: &VolumeId, name: &str) -> Result<Snapshot, CreateSnapshotError> {

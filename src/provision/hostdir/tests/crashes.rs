@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use super::*;
 use crate::provision::{
     NewSnapshot,
-    hostdir::record::{VolumeRecord, VolumeState},
+    files::record::{self, VolumeState},
+    hostdir::record::VolumeRecord,
 };
 
 const NAME: &str = "a";

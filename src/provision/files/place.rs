@@ -1,21 +1,17 @@
 //! How does a finished directory get to its place without replacing another?
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
 use nix::sys::stat::fstatat;
 use nix::unistd::fsync;
 
-use super::super::{DeleteError, StoreError};
-use super::root::OpenRoot;
-use super::{Stop, remove};
-
 /// Moves `name` from one directory to `place` in another, where nothing of that name may be.
 ///
 /// # Errors
 /// `EEXIST` when something is there.
-pub(super) fn move_into_place(
+pub(in crate::provision) fn move_into_place(
     from: BorrowedFd<'_>,
     name: &str,
     to: BorrowedFd<'_>,
@@ -39,7 +35,7 @@ pub(super) fn move_into_place(
 ///
 /// # Errors
 /// When the directory can't be looked at.
-pub(super) fn exists(dir: BorrowedFd<'_>, name: &str) -> Result<bool, Errno> {
+pub(in crate::provision) fn exists(dir: BorrowedFd<'_>, name: &str) -> Result<bool, Errno> {
     inode(dir, name).map(|inode| inode.is_some())
 }
 
@@ -47,23 +43,10 @@ pub(super) fn exists(dir: BorrowedFd<'_>, name: &str) -> Result<bool, Errno> {
 ///
 /// # Errors
 /// When the directory can't be looked at.
-pub(super) fn inode(dir: BorrowedFd<'_>, name: &str) -> Result<Option<u64>, Errno> {
+pub(in crate::provision) fn inode(dir: BorrowedFd<'_>, name: &str) -> Result<Option<u64>, Errno> {
     match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat.st_ino)),
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-/// Removes what is in the making under this label; it is ours alone, so not even a stopping driver leaves it.
-///
-/// # Errors
-/// When it can't be removed.
-pub(super) fn discard_new(root: &OpenRoot, label: &str) -> Result<(), StoreError> {
-    let discarded = remove::throw_away(root.new.as_fd(), label, root.trash.as_fd(), label)
-        .and_then(|()| remove::empty_trash(root.trash.as_fd(), label, &Stop::default()));
-    discarded.map_err(|error| match error {
-        DeleteError::Store(error) => error,
-        other => StoreError::new(format!("removing the unfinished {label}"), std::io::Error::other(other)),
-    })
 }

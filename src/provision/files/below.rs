@@ -25,7 +25,7 @@ const COMPONENTS_MAX: usize = 2048;
 /// A path below a directory, empty for the directory itself. It may be longer than `PATH_MAX`. Paths share what they
 /// have in common: of a tree, each directory's name is in memory once.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Below(Option<Rc<Component>>);
+pub(in crate::provision) struct Below(Option<Rc<Component>>);
 
 #[derive(Debug)]
 struct Component {
@@ -39,7 +39,7 @@ impl Below {
     ///
     /// # Errors
     /// `ENAMETOOLONG` for more components than are followed.
-    pub(super) fn join(&self, name: &CStr) -> Result<Self, Errno> {
+    pub(in crate::provision) fn join(&self, name: &CStr) -> Result<Self, Errno> {
         let depth = self.0.as_ref().map_or(0, |last| last.depth) + 1;
         if depth > COMPONENTS_MAX {
             return Err(Errno::ENAMETOOLONG);
@@ -48,7 +48,7 @@ impl Below {
     }
 
     /// The path of an entry, for people.
-    pub(super) fn entry<'a>(&'a self, name: &'a CStr) -> impl Display + 'a {
+    pub(in crate::provision) fn entry<'a>(&'a self, name: &'a CStr) -> impl Display + 'a {
         fmt::from_fn(move |f| match self.0 {
             None => f.write_str(&name.to_string_lossy()),
             Some(_) => write!(f, "{self}/{}", name.to_string_lossy()),
@@ -90,7 +90,7 @@ impl Display for Below {
 ///
 /// # Errors
 /// As openat2(2): `ELOOP` for a symlink, `EXDEV` for a mount, `ENOENT`, `ENOTDIR`.
-pub(super) fn open_dir(base: BorrowedFd<'_>, path: &Below) -> Result<OwnedFd, Errno> {
+pub(in crate::provision) fn open_dir(base: BorrowedFd<'_>, path: &Below) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
     let mut dir = open(base, b".", flags)?;
     for part in path.parts() {
@@ -103,7 +103,7 @@ pub(super) fn open_dir(base: BorrowedFd<'_>, path: &Below) -> Result<OwnedFd, Er
 ///
 /// # Errors
 /// As openat2(2).
-pub(super) fn open(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> Result<OwnedFd, Errno> {
+pub(in crate::provision) fn open(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> Result<OwnedFd, Errno> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).resolve(
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV,
     );
@@ -114,7 +114,7 @@ pub(super) fn open(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> Result<Own
 ///
 /// # Errors
 /// The first error of `visit`, or that of reading the directory.
-pub(super) fn each_entry<E: From<StoreError>>(
+pub(in crate::provision) fn each_entry<E: From<StoreError>>(
     dir: BorrowedFd<'_>,
     what: &dyn Display,
     mut visit: impl FnMut(&CStr) -> Result<(), E>,
@@ -132,12 +132,28 @@ pub(super) fn each_entry<E: From<StoreError>>(
     Ok(())
 }
 
+/// The names in a directory that are text, in no order.
+///
+/// # Errors
+/// When it can't be read.
+pub(in crate::provision) fn names(
+    dir: BorrowedFd<'_>,
+    what: &dyn Display,
+) -> Result<Vec<String>, StoreError> {
+    let mut names = Vec::new();
+    each_entry(dir, what, |name| -> Result<(), StoreError> {
+        names.extend(name.to_str().ok().map(str::to_owned));
+        Ok(())
+    })?;
+    Ok(names)
+}
+
 /// What kind of file a stat tells of.
-pub(super) fn kind(stat: &FileStat) -> SFlag {
+pub(in crate::provision) fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
 /// The permission bits of a stat, with set-id and sticky bits.
-pub(super) fn permissions(stat: &FileStat) -> Mode {
+pub(in crate::provision) fn permissions(stat: &FileStat) -> Mode {
     Mode::from_bits_truncate(stat.st_mode)
 }
