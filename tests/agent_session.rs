@@ -129,7 +129,7 @@ async fn until(from: &mut AgentConnection, is: impl Fn(&ClientState) -> bool) ->
 
 async fn serving(from: &mut AgentConnection) -> (u32, u32) {
     match until(from, |state| matches!(state, ClientState::Serving { .. })).await {
-        ClientState::Serving { starts, pid } => (starts, pid),
+        ClientState::Serving { starts, pid, .. } => (starts, pid),
         other => panic!("{other:?}"),
     }
 }
@@ -202,7 +202,7 @@ async fn a_client_that_never_serves_is_given_up_with_its_last_words() {
     let mut driver = agent.connect().await;
     offer(&mut driver, SESSION).await;
     let state = until(&mut driver, |state| matches!(state, ClientState::Failed { .. })).await;
-    let ClientState::Failed { why } = state else { panic!("{state:?}") };
+    let ClientState::Failed { why, .. } = state else { panic!("{state:?}") };
     assert!(why.contains("no such directory") && why.contains("exited with code 3"), "{why}");
     assert!(!why.contains("hunter2") && why.contains("<redacted>"), "{why}");
     driver.1.send(&ToAgent::Adopt, &[]).await.unwrap();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::volume::{ClientKind, SessionId};
+use crate::volume::{ClientFault, ClientKind, SessionId};
 
 /// The version of the messages; a peer with another one is refused by both sides.
 pub const FRAME_VERSION: u32 = 1;
@@ -104,6 +104,9 @@ pub enum FromAgent {
         session: SessionId,
         /// How its client is.
         client: ClientState,
+        /// What the client has complained of lately, without secrets.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        complaint: Option<String>,
     },
     /// Answer to `Release`: the client is dead. Descriptors: FUSE device, state memfd.
     Released {
@@ -143,6 +146,9 @@ pub enum ClientState {
     Failed {
         /// Last words of the client, without secrets.
         why: String,
+        /// What they come to; an older agent does not say.
+        #[serde(default)]
+        fault: ClientFault,
     },
     /// It saw the end of the session, flushed, and exited.
     Ended,

@@ -43,6 +43,9 @@ pub(super) enum ClientEvent {
         #[serde(default)]
         signal: Option<i32>,
     },
+    /// It prepares, and has failed for the last time; it does not say so itself.
+    #[serde(skip)]
+    PreparationFailed,
 }
 
 /// What a running program is for.
@@ -126,6 +129,9 @@ impl Keeper {
                 readable = self.output.readable(), if self.output_open => {
                     let read = readable.and_then(|()| self.output.try_read(&mut piece));
                     self.output_open = keep_output(read, &piece, tail);
+                    if self.role == Role::Prepares && tail.is_last_try() {
+                        return ClientEvent::PreparationFailed;
+                    }
                 },
             }
         }

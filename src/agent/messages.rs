@@ -71,6 +71,8 @@ pub enum Word {
         session: SessionId,
         /// How its client is.
         client: ClientState,
+        /// What the client has complained of lately.
+        complaint: Option<String>,
         /// The client's, when it is serving.
         pidfd: Option<OwnedFd>,
     },
@@ -191,7 +193,9 @@ impl Joined for Word {
                 Self::Holding { session, client, negotiated, fds: held, pidfd: fds.fds.next() }
             }
             FromAgent::Idle => Self::Idle,
-            FromAgent::Status { session, client } => Self::Status { session, client, pidfd: fds.fds.next() },
+            FromAgent::Status { session, client, complaint } => {
+                Self::Status { session, client, complaint, pidfd: fds.fds.next() }
+            }
             FromAgent::Released { session } => Self::Released { session, fds: fds.session()? },
             FromAgent::Refused { why } => Self::Refused { why },
         })

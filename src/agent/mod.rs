@@ -30,9 +30,11 @@ mod supervisor;
 pub(crate) mod sys;
 mod tail;
 pub mod wire;
+mod writable;
 
 pub use clients::ClientPrograms;
 pub use options::AgentOptions;
+pub use writable::{LOOK_COMMAND, ToLookAt, look_at};
 
 /// Exit code when the agent could not do its work.
 const FAILURE: u8 = 1;
@@ -56,6 +58,8 @@ enum Instead {
         /// An existing directory
         directory: PathBuf,
     },
+    #[command(hide = true, name = LOOK_COMMAND)]
+    LookAtPlaces(ToLookAt),
 }
 
 /// The program `mount-agent`; its clients are installed beside it.
@@ -66,6 +70,7 @@ pub fn main() -> ExitCode {
             log_to_stderr();
             installed::copy_clients(&directory)
         }
+        Ok(CommandLine { instead: Some(Instead::LookAtPlaces(places)), .. }) => look_at(&places),
         Ok(CommandLine { options: Some(options), .. }) => run(options, ClientPrograms::BesideThis),
         Ok(_) => {
             CommandLine::command().error(ErrorKind::MissingRequiredArgument, "--socket is needed").exit()

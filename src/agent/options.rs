@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::juicefs::options::CACHE_IN_POD;
+
 /// A pod that is asked to end while a workload uses it stays for 30 days at most; no workload
 /// takes longer to end in practice.
 const GRACE_DEFAULT_S: &str = "2592000";
@@ -23,12 +25,21 @@ pub struct AgentOptions {
     /// End when no session was offered for this long
     #[arg(long, value_name = "SECONDS", default_value = IDLE_LIMIT_DEFAULT_S, value_parser = seconds)]
     pub idle_limit: Duration,
+    /// Let the client tell its metrics on this port; without it nobody can ask for them
+    #[arg(long, value_name = "PORT")]
+    pub metrics_port: Option<u16>,
+    /// The volume that the metrics are labelled with
+    #[arg(long, value_name = "ID", requires = "metrics_port")]
+    pub metrics_volume: Option<String>,
     /// Run this program as the hostdir client instead of the installed one
     #[arg(long, value_name = "PATH", hide = true)]
     pub hostdir_program: Option<PathBuf>,
     /// Run this program as the JuiceFS client instead of the installed one
     #[arg(long, value_name = "PATH", hide = true)]
     pub juicefs_program: Option<PathBuf>,
+    /// Where a client finds the directory of its cache, when it has one
+    #[arg(long, value_name = "DIR", default_value = CACHE_IN_POD, hide = true)]
+    pub cache_dir: PathBuf,
 }
 
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::clients::{Client, EndMeans, Hope, LaunchError, Parting, Places, Serving, client_for};
+use super::clients::{Client, Complaint, EndMeans, Hope, LaunchError, Parting, Places, Serving, client_for};
 use super::frames::{ClientState, FromAgent};
 use super::keeper::{ClientEvent, Keeper, Role};
 use super::processes::{ExitKind, Reaped, kill_all};
 use super::restarts::{Record, Restarts, Verdict, WAIT_LONGEST};
 use super::supervisor::End;
 use super::tail::Tail;
-use crate::volume::SessionId;
+use crate::session::device::has_ended;
+use crate::volume::{ClientFault, SessionId};
 
 /// A process that was killed is gone in milliseconds, unless it waits for a device or a network mount (D state).
 const KILL_LIMIT: Duration = Duration::from_secs(30);
@@ -24,6 +25,9 @@ const PART_LIMIT: Duration = Duration::from_secs(12);
 const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 /// Between two tries to have the place where a client leaves its open files.
 const PART_RETRY: Duration = Duration::from_millis(20);
+
+/// Between two looks whether a session has ended that no client serves any more.
+const END_LOOK: Duration = Duration::from_secs(1);
 
 /// A message with its descriptors.
 pub(super) type Answer = (FromAgent, Vec<OwnedFd>);
@@ -39,6 +43,8 @@ pub(super) struct Session {
     /// Has any client of this agent answered requests?
     has_served: bool,
     tail: Tail,
+    /// Of the last error that was no client's own.
+    fault: ClientFault,
     restarts: Restarts,
     run: Run,
 }
@@ -91,12 +97,13 @@ impl Session {
         let how = client_for(&serving, places)?;
         Ok(Self {
             id: serving.session.clone(),
-            tail: Tail::without(how.hidden(&serving)).remembering(how.worth_remembering()),
+            tail: Tail::without(how.hidden(&serving)).hearing(how.ear()),
             serving,
             how,
             client: ClientState::Starting { starts: 1 },
             starts: 1,
             has_served: false,
+            fault: ClientFault::Unknown,
             restarts: Restarts::new(),
             run: Run::GivenUp,
         })
@@ -115,8 +122,13 @@ impl Session {
                 Some(farewell) => Some(farewell.until.min(Instant::now() + PART_RETRY)),
                 None => running.start_until,
             },
-            Run::GivenUp => None,
+            Run::GivenUp => Some(Instant::now() + END_LOOK),
         }
+    }
+
+    /// Is it given up, and has it ended? There is no client that would see its end.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.run, Run::GivenUp) && has_ended(self.serving.fds.fuse.as_fd()).unwrap_or(false)
     }
 
     pub(super) async fn next_client_event(&mut self) -> ClientEvent {
@@ -129,6 +141,7 @@ impl Session {
     /// Starts the client, or what prepares it. What can't even be started counts as a client that died.
     pub(super) fn start_client(&mut self) {
         self.tail.begin();
+        self.fault = ClientFault::Unknown;
         match self.launch() {
             Ok(running) => {
                 tracing::info!(
@@ -166,6 +179,8 @@ impl Session {
                 running.record = Record::Served;
                 running.start_until = None;
                 self.has_served = true;
+                // It serves in spite of what it met on its way.
+                self.tail.settle();
                 self.how.serves(&self.serving);
                 if running.parting.is_none() {
                     self.client = ClientState::Serving { starts: self.starts, pid };
@@ -177,6 +192,10 @@ impl Session {
                 tracing::warn!("the client's serving process died {how}");
                 self.starts += 1;
                 self.client = ClientState::Starting { starts: self.starts };
+            }
+            ClientEvent::PreparationFailed => {
+                let then = self.then_after(Record::NeverServed);
+                self.end_client(then);
             }
         }
     }
@@ -298,6 +317,10 @@ impl Session {
     /// # Errors
     /// A sentence for the driver, whose request could not be fulfilled.
     pub(super) fn time_is_up(&mut self, now: Instant) -> Result<Option<End>, String> {
+        if self.is_over() {
+            self.client = ClientState::Ended;
+            return Ok(Some(End::SessionEnded));
+        }
         match &mut self.run {
             Run::Nothing { until } if now >= *until => self.start_client(),
             Run::Client(running) => match &running.parting {
@@ -365,7 +388,8 @@ impl Session {
     /// # Errors
     /// When a descriptor can't be duplicated.
     pub(super) fn status(&self) -> io::Result<Answer> {
-        let word = FromAgent::Status { session: self.id.clone(), client: self.client.clone() };
+        let complaint = self.tail.complaint().map(str::to_owned);
+        let word = FromAgent::Status { session: self.id.clone(), client: self.client.clone(), complaint };
         let fds = match (&self.client, &self.run) {
             (ClientState::Serving { .. }, Run::Client(running)) => vec![running.keeper.pidfd.try_clone()?],
             _ => Vec::new(),
@@ -425,11 +449,12 @@ impl Session {
 
     fn give_up(&mut self) {
         self.run = Run::GivenUp;
-        let explanation = self.how.complaint(&self.tail.present()).explanation;
+        let Complaint { explanation, fault, .. } = self.how.complaint(&self.tail.present());
         let words = self.tail.text();
         let why =
             if explanation.is_empty() { words } else { format!("{explanation}; its last words: {words}") };
-        self.client = ClientState::Failed { why };
+        let fault = if self.fault == ClientFault::Unknown { fault } else { self.fault };
+        self.client = ClientState::Failed { why, fault };
         tracing::error!("the client of session {} can't be brought to serve; the session is kept", self.id);
     }
 
@@ -441,6 +466,7 @@ impl Session {
     }
 
     fn note_error(&mut self, error: &LaunchError) {
+        self.fault = error.fault();
         let why = std::error::Error::source(error).map(|source| format!(": {source}"));
         self.note(&format!("{error}{}", why.unwrap_or_default()));
     }

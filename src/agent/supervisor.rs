@@ -4,12 +4,13 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::clients::{ClientPrograms, LaunchError, Places, Serving};
+use super::clients::{ClientPrograms, LaunchError, Metrics, Places, Serving};
 use super::connect::{is_trusted, peer_uid};
 use super::connection::Connection;
 use super::frames::FromAgent;
@@ -20,6 +21,9 @@ use super::options::AgentOptions;
 use super::processes::{adopt_orphans, reap};
 use super::session::{Session, Then};
 use crate::volume::Secrets;
+
+/// Wait after an error of accept(2), such as too many open files, before the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why an agent could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +103,8 @@ pub(super) async fn supervise(options: AgentOptions, programs: ClientPrograms) -
         programs,
         hostdir_program: options.hostdir_program.clone(),
         juicefs_program: options.juicefs_program.clone(),
+        cache: options.cache_dir.clone(),
+        metrics: Metrics { port: options.metrics_port, volume: options.metrics_volume.clone() },
         directory: options.socket.parent().unwrap_or(Path::new(".")).to_owned(),
     };
     let mut supervisor = Supervisor {
@@ -152,14 +158,18 @@ impl Supervisor {
                 _ = terminate.recv() => return Event::Terminate,
                 _ = renew.recv() => return Event::Renew,
                 event = client_event(session.as_mut()) => return Event::Client(event),
-                accepted = socket.listener.accept() => match accepted {
-                    Ok((stream, _)) => return Event::Connected(stream),
-                    Err(error) => tracing::warn!("can't accept a connection: {error}"),
-                },
                 request = driver_request(driver.as_mut()) => {
                     return request.map_or(Event::DriverGone, Event::Asked);
                 }
                 () = time(deadline) => return Event::Time,
+                // Last: without a free descriptor it fails at once, again and again.
+                accepted = socket.listener.accept() => match accepted {
+                    Ok((stream, _)) => return Event::Connected(stream),
+                    Err(error) => {
+                        tracing::warn!("can't accept a connection: {error}");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
             }
         }
     }
@@ -276,8 +286,10 @@ impl Supervisor {
     }
 
     fn terminated(&mut self) -> Option<End> {
-        if self.session.is_none() {
-            return Some(End::Terminated);
+        match &self.session {
+            None => return Some(End::Terminated),
+            Some(session) if session.is_over() => return Some(End::SessionEnded),
+            Some(_) => {}
         }
         if self.grace_until.is_none() {
             tracing::info!("told to end; the session is served on for at most {:?}", self.options.grace);

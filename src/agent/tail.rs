@@ -1,15 +1,36 @@
 //! What were the client's last words? Kept within bounds, and without its credentials.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::volume::Secrets;
 
 /// Bytes of last words that are kept.
 pub(super) const TAIL_BYTES_MAX: usize = 8 * 1024;
+/// So long a complaint of a client that serves counts: it repeats itself while something is wrong.
+const COMPLAINT_MEMORY: Duration = Duration::from_secs(60);
+/// Characters of a complaint that are told.
+const COMPLAINT_CHARS_MAX: usize = 400;
 /// The rest of a longer line is dropped.
 const LINE_BYTES_MAX: usize = 4 * 1024;
-/// Stands where a credential was.
-const REDACTED: &str = "<redacted>";
+
+/// What a line means beside what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Nothing.
+    Nothing,
+    /// The last such line is remembered, however much is said after it.
+    Memorable,
+    /// Something is wrong, although the client serves.
+    Complaint,
+    /// The program has failed, although it has not ended yet.
+    LastTry,
+}
+
+/// Tells what a line means.
+pub(super) type Ear = fn(&str) -> Meaning;
 
 /// The last lines of a client's output.
 #[derive(Debug)]
@@ -20,8 +41,10 @@ pub(super) struct Tail {
     credentials: Secrets,
     /// Of these lines, how many the present program has said.
     present: usize,
-    memorable: Option<&'static str>,
+    ear: Ear,
     remembered: Option<String>,
+    complaint: Option<(Instant, String)>,
+    is_last_try: bool,
 }
 
 impl Tail {
@@ -33,20 +56,40 @@ impl Tail {
             unfinished: Vec::new(),
             credentials,
             present: 0,
-            memorable: None,
+            ear: |_| Meaning::Nothing,
             remembered: None,
+            complaint: None,
+            is_last_try: false,
         }
     }
 
-    /// The last line with this in it will be remembered, however much is said after it.
-    pub(super) fn remembering(self, memorable: Option<&'static str>) -> Self {
-        Self { memorable, ..self }
+    /// What lines mean from now on.
+    pub(super) fn hearing(self, ear: Ear) -> Self {
+        Self { ear, ..self }
+    }
+
+    /// What was complained of up to now is settled.
+    pub(super) fn settle(&mut self) {
+        self.complaint = None;
+    }
+
+    /// Has the present program failed for the last time?
+    pub(super) fn is_last_try(&self) -> bool {
+        self.is_last_try
     }
 
     /// Another program speaks from now on.
     pub(super) fn begin(&mut self) {
         self.present = 0;
         self.remembered = None;
+        self.complaint = None;
+        self.is_last_try = false;
+    }
+
+    /// What the present program has complained of a short time ago.
+    pub(super) fn complaint(&self) -> Option<&str> {
+        let recent = self.complaint.as_ref().filter(|(said, _)| said.elapsed() < COMPLAINT_MEMORY);
+        recent.map(|(_, line)| line.as_str())
     }
 
     /// The line that was to be remembered, as it was said: not to be shown.
@@ -79,15 +122,16 @@ impl Tail {
             bytes.truncate(LINE_BYTES_MAX.saturating_sub(longest));
         }
         let mut line = String::from_utf8_lossy(&bytes).into_owned();
-        // Before a credential that looks like a part of it is taken out; it is for this program, not for people.
-        if self.memorable.is_some_and(|memorable| line.contains(memorable)) {
+        // Of the line as it was said: a credential may look like a part of what tells its meaning.
+        let meaning = (self.ear)(&line);
+        if meaning == Meaning::Memorable {
             self.remembered = Some(line.clone());
         }
-        for (_, value) in self.credentials.expose() {
-            if !value.is_empty() {
-                line = line.replace(value, REDACTED);
-            }
+        line = self.credentials.hidden_in(line);
+        if meaning == Meaning::Complaint {
+            self.complaint = Some((Instant::now(), line.chars().take(COMPLAINT_CHARS_MAX).collect()));
         }
+        self.is_last_try |= meaning == Meaning::LastTry;
         self.bytes += line.len() + 1;
         self.lines.push_back(line.clone());
         self.present += 1;
@@ -119,6 +163,41 @@ mod tests {
         Tail::without([("key".to_owned(), "hunter2-hunter2".to_owned())].into_iter().collect())
     }
 
+    fn tail_that_hears() -> Tail {
+        tail().hearing(|line| match line {
+            _ if line.contains("session") => Meaning::Memorable,
+            _ if line.contains("<ERROR>") => Meaning::Complaint,
+            _ if line.contains("tries: #3") => Meaning::LastTry,
+            _ => Meaning::Nothing,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_complaint_counts_for_a_while() {
+        let mut tail = tail_that_hears();
+        tail.take(b"<INFO>: fine\n<ERROR>: no bucket for hunter2-hunter2\n<INFO>: fine\n");
+        assert_eq!(tail.complaint(), Some("<ERROR>: no bucket for <redacted>"));
+        tokio::time::advance(COMPLAINT_MEMORY - Duration::from_secs(1)).await;
+        assert!(tail.complaint().is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(tail.complaint(), None);
+        tail.take(format!("<ERROR>: {}\n", "x".repeat(4000)).as_bytes());
+        assert_eq!(tail.complaint().map(str::len), Some(COMPLAINT_CHARS_MAX));
+        tail.begin();
+        assert_eq!(tail.complaint(), None, "another program");
+    }
+
+    #[test]
+    fn a_last_try_is_known_until_another_program_begins() {
+        let mut tail = tail_that_hears();
+        tail.take(b"failed, tries: #1\nfailed, tries: #2\nfailed, tries: #3");
+        assert!(!tail.is_last_try(), "the line may not be complete");
+        tail.take(b"\n");
+        assert!(tail.is_last_try());
+        tail.begin();
+        assert!(!tail.is_last_try());
+    }
+
     #[test]
     fn the_last_lines_are_kept_within_bounds() {
         let mut tail = tail();
@@ -134,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_present_program_s_words_are_told_apart_and_one_line_is_remembered() {
-        let mut tail = tail().remembering(Some("session"));
+        let mut tail = tail_that_hears();
         tail.take(b"session 1\nold\n");
         assert_eq!(tail.remembered(), Some("session 1"));
         tail.begin();

@@ -18,6 +18,9 @@ impl Trouble {
     pub(super) fn of_session(condition: &Condition) -> Option<Self> {
         let (kind, reason, message) = match condition {
             Condition::Serving => return None,
+            Condition::Complaining { message } => {
+                (v1::VolumeHealthErrorType::Degraded, "ClientComplains", message.clone())
+            }
             Condition::Recovering { message } => {
                 (v1::VolumeHealthErrorType::Degraded, "ClientRecovering", message.clone())
             }

@@ -16,7 +16,7 @@ use crate::mountpod::service::{MountError, RefusedBy};
 use crate::provision::{
     ChangeError, CopyError, CreateSnapshotError, CreateVolumeError, DeleteError, FindError, Full, StoreError,
 };
-use crate::volume::{TargetPath, VolumeId};
+use crate::volume::{ClientFault, TargetPath, VolumeId};
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -87,9 +87,12 @@ impl RpcError {
         self.code() == Code::Internal
     }
 
-    /// The error and all that caused it, in one line.
+    /// The error and all that caused it, in one line: the last words of a client are several, and a sidecar's log has no
+    /// place for more than one.
     pub(super) fn chain(&self) -> String {
-        crate::telemetry::chain(self)
+        let told = crate::telemetry::chain(self);
+        let lines: Vec<_> = told.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines.join(" | ")
     }
 }
 
@@ -111,12 +114,23 @@ fn mount(error: &MountError) -> Code {
         MountError::Target { .. } => Code::InvalidArgument,
         MountError::NoSuchVolume { .. } | MountError::NotMounted { .. } => Code::NotFound,
         MountError::TimedOut { .. } => Code::DeadlineExceeded,
+        MountError::ClientFailed { fault, .. } => client(*fault),
         MountError::PodRefused { by: RefusedBy::Quota, .. } => Code::ResourceExhausted,
         // The engine has taken everything back by then, so kubelet need not call unpublish.
         MountError::Refused(Refusal::PodFails { .. } | Refusal::PodStuck { .. })
         | MountError::PodRefused { .. }
-        | MountError::ClientFailed { .. }
         | MountError::Failed { .. } => Code::Internal,
+    }
+}
+
+/// Nothing is left of such a publish. `UNAVAILABLE` makes kubelet call unpublish before it tries again, which finds nothing.
+fn client(fault: ClientFault) -> Code {
+    match fault {
+        ClientFault::Option => Code::InvalidArgument,
+        ClientFault::Credentials => Code::Unauthenticated,
+        ClientFault::Filesystem => Code::FailedPrecondition,
+        ClientFault::Unreachable => Code::Unavailable,
+        ClientFault::Unknown => Code::Internal,
     }
 }
 
@@ -236,6 +250,16 @@ mod tests {
         let writability = crate::volume::Writability::ReadOnly;
         let otherwise = Refusal::BoundOtherwise { target: other, writability };
         assert_eq!(code(MountError::from(otherwise)), Code::AlreadyExists);
+    }
+
+    #[test]
+    fn what_a_client_complains_of_has_a_code_of_its_own() {
+        let failed = |fault| code(MountError::ClientFailed { why: "its last words".to_owned(), fault });
+        assert_eq!(failed(ClientFault::Option), Code::InvalidArgument);
+        assert_eq!(failed(ClientFault::Credentials), Code::Unauthenticated);
+        assert_eq!(failed(ClientFault::Filesystem), Code::FailedPrecondition);
+        assert_eq!(failed(ClientFault::Unreachable), Code::Unavailable);
+        assert_eq!(failed(ClientFault::Unknown), Code::Internal);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! (juicefs v1.4.1: `pkg/meta/redis.go` for Redis, `setPasswordFromEnv` of `pkg/meta/interface.go` for SQL).
 
 use std::fmt;
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -92,6 +93,14 @@ impl MetaUrl {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The file of an engine that keeps everything in one, or its directory: what stands before its settings.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        let (scheme, place) = self.address.split_once("://")?;
+        let path = place.split('?').next().unwrap_or_default();
+        IN_A_FILE.contains(&scheme).then(|| Path::new(path))
     }
 
     /// The password, for `META_PASSWORD`.

@@ -30,6 +30,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("quiet", "the agent reads the client's log"),
     ("subdir", "it is the volume's own directory"),
     ("update-fstab", "the driver mounts, not the client"),
+    (
+        "writeback",
+        "what it has acknowledged would lie in the cache alone, which ends with the mount pod, and the client does not wait \
+         for its upload",
+    ),
 ];
 
 /// FUSE options (`-o`) that change nothing, because every session has them.
@@ -38,7 +43,15 @@ const FUSE_GIVEN: &[&str] = &["allow_other", "default_permissions", "nonempty", 
 const FUSE_PASSED: &[&str] = &["async_dio", "debug", "writeback_cache"];
 
 /// Options of the session that the client has no flag for.
-const OF_THE_SESSION: &[&str] = &["enable-acl"];
+const OF_THE_SESSION: &[&str] = &["enable-acl", NO_EXECUTION];
+/// No program of the volume may be run: an option of the mount.
+pub const NO_EXECUTION: &str = "noexec";
+/// The client itself changes nothing, and needs no right to.
+pub const READ_ONLY: &str = "read-only";
+/// `cache-dir`: in the volume that its mount pod has for it. Where that is, the agent knows.
+pub const CACHE_IN_POD: &str = "/cache";
+/// Options that every client has had since 1.0: it need not be asked.
+const LONG_KNOWN: &[&str] = &["cache-dir", "cache-size", "max-fuse-io", READ_ONLY];
 
 /// An option that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +85,19 @@ pub fn from_list<'a>(
     Ok(options)
 }
 
+/// As [`from_list`], of options that were read apart already; the value of a bare flag is empty.
+///
+/// # Errors
+/// The first option that is refused, by name.
+pub fn from_pairs(pairs: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InvalidOption> {
+    let entry = |(name, value): (&String, &String)| match value.as_str() {
+        "" => name.clone(),
+        value => format!("{name}={value}"),
+    };
+    let entries: Vec<_> = pairs.iter().map(entry).collect();
+    from_list(entries.iter().map(String::as_str))
+}
+
 fn add(options: &mut BTreeMap<String, String>, entry: &str) -> Result<(), InvalidOption> {
     let fuse =
         entry.strip_prefix("-o ").or_else(|| entry.strip_prefix("-o=")).or_else(|| entry.strip_prefix("o="));
@@ -85,7 +111,7 @@ fn add(options: &mut BTreeMap<String, String>, entry: &str) -> Result<(), Invali
         return add_fuse(options, name);
     }
     check(name, value)?;
-    if value != "false" || name != "read-only" {
+    if value != "false" || name != READ_ONLY {
         options.insert(name.to_owned(), value.to_owned());
     }
     Ok(())
@@ -95,7 +121,7 @@ fn add_fuse(options: &mut BTreeMap<String, String>, word: &str) -> Result<(), In
     match fuse_word(word)? {
         FuseWord::Given => {}
         FuseWord::ReadOnly => {
-            options.insert("read-only".to_owned(), String::new());
+            options.insert(READ_ONLY.to_owned(), String::new());
         }
         FuseWord::Passed => {
             let words = options.entry("o".to_owned()).or_default();
@@ -178,6 +204,12 @@ pub fn check_all(options: &BTreeMap<String, String>) -> Result<(), InvalidOption
 pub fn of_the_client(options: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     let options = options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     options.filter(|(name, _)| !OF_THE_SESSION.contains(name))
+}
+
+/// Must the client be asked whether it knows these options?
+#[must_use]
+pub fn are_to_be_asked_for(options: &BTreeMap<String, String>) -> bool {
+    of_the_client(options).any(|(name, _)| !LONG_KNOWN.contains(&name))
 }
 
 /// The flags in what `juicefs mount --help` prints: words that begin with a dash at the beginning of a line, and their

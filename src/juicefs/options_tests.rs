@@ -8,20 +8,13 @@ fn map(options: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn options_are_read_in_all_forms_that_people_write() {
-    let list = [
-        "cache-size=2048",
-        "--writeback",
-        "-o allow_other,writeback_cache",
-        "async_dio",
-        "ro",
-        "",
-        "o=debug",
-    ];
+    let list =
+        ["cache-size=2048", "--prefetch", "-o allow_other,writeback_cache", "async_dio", "ro", "", "o=debug"];
     let expected = map(&[
         ("cache-size", "2048"),
         ("o", "writeback_cache,async_dio,debug"),
+        ("prefetch", ""),
         ("read-only", ""),
-        ("writeback", ""),
     ]);
     assert_eq!(from_list(list).unwrap(), expected);
     let values = ["custom-labels=a:b=c,d:e", "network-interfaces=eth0,eth1", "metrics 0.0.0.0:9567"];
@@ -31,13 +24,10 @@ fn options_are_read_in_all_forms_that_people_write() {
         ("network-interfaces", "eth0,eth1"),
     ]);
     assert_eq!(from_list(values).unwrap(), expected);
-    let list = ["cache-size=1", "writeback", "network-interfaces=eth0,eth1", "allow_other", "ro"];
+    let list = ["cache-size=1", "noexec", "network-interfaces=eth0,eth1", "allow_other", "ro"];
     let read = from_list(list).unwrap();
     assert_eq!(read["network-interfaces"], "eth0,eth1");
-    assert_eq!(
-        read.keys().collect::<Vec<_>>(),
-        ["cache-size", "network-interfaces", "read-only", "writeback"]
-    );
+    assert_eq!(read.keys().collect::<Vec<_>>(), ["cache-size", "network-interfaces", "noexec", "read-only"]);
 }
 
 #[test]
@@ -47,6 +37,7 @@ fn dangerous_options_are_refused_by_name_with_a_reason() {
         ("background", "background"),
         ("log=/var/log/x", "log"),
         ("update-fstab", "update-fstab"),
+        ("--writeback", "writeback"),
         ("force", "force"),
         ("subdir=/other", "subdir"),
         ("secret-key=hunter2", "secret-key"),
@@ -84,4 +75,12 @@ fn what_the_client_does_not_know_is_refused_by_name() {
     check_known(&map(&[("cache-size", "1"), ("enable-acl", ""), ("o", "debug")]), &known).unwrap();
     let refused = check_known(&map(&[("rootmode", "40000")]), &known).unwrap_err();
     assert_eq!(refused.name, "rootmode");
+}
+
+#[test]
+fn options_that_were_read_apart_are_read_by_the_same_rules() {
+    let read = from_pairs(&map(&[("writeback_cache", ""), ("cache-size", "1024"), ("ro", "")])).unwrap();
+    assert_eq!(read, from_list(["writeback_cache", "cache-size=1024", "ro"]).unwrap());
+    assert_eq!(read.get("o").map(String::as_str), Some("writeback_cache"));
+    assert_eq!(from_pairs(&map(&[("subdir", "/x")])).unwrap_err().name, "subdir");
 }

@@ -5,11 +5,23 @@
 //! volume in another way than its owner thinks.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::configs;
 use super::meta_url::{InvalidMetaUrl, MetaUrl};
-use crate::volume::Secrets;
+use crate::volume::{FilesystemName, SecretFiles, Secrets};
+
+/// The key of a filesystem's metadata engine: a Secret with it describes a JuiceFS filesystem.
+pub const METAURL: &str = "metaurl";
+
+/// The key of its object storage's bucket.
+const BUCKET: &str = "bucket";
+/// The kind of object storage whose bucket is a directory; the client takes it in any case (juicefs v1.4.1, cmd/format.go).
+const STORAGE_IN_FILES: &str = "file";
+/// The key of a filesystem's name.
+const NAME: &str = "name";
 
 /// Keys of the JuiceFS CSI driver that mean something else here than nothing, and why they can't be used.
 const REFUSED: &[(&str, &str)] = &[
@@ -21,7 +33,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("secret-key2", "belongs to JuiceFS Enterprise, which needs another client"),
     ("bucket2", "belongs to JuiceFS Enterprise, which needs another client"),
     ("initconfig", "belongs to JuiceFS Enterprise, which needs another client"),
-    ("configs", "would mount other Secrets into the mount pod, which is not offered"),
 ];
 /// Environment variables that steer how the client is started and handed a mount, or the program loader.
 const ENVS_REFUSED: &[&str] = &[
@@ -65,6 +76,8 @@ pub struct JuicefsSecret {
     pub envs: BTreeMap<String, SecretString>,
     /// What the filesystem is formatted with, if the Secret says so.
     pub format: Option<Format>,
+    /// Other Secrets that the client finds as files, from `configs`: for who makes its mount pod.
+    pub files: Vec<SecretFiles>,
 }
 
 /// What a filesystem is formatted with.
@@ -104,6 +117,13 @@ fn invalid(key: &str, why: impl Into<String>) -> InvalidSecret {
     InvalidSecret { key: key.to_owned(), why: why.into() }
 }
 
+/// The name that a Secret gives to its filesystem.
+#[must_use]
+pub fn filesystem_name(secrets: &Secrets) -> Option<FilesystemName> {
+    let (_, name) = secrets.expose().find(|(key, value)| *key == NAME && !value.trim().is_empty())?;
+    Some(FilesystemName::for_name(name.trim()))
+}
+
 /// The entries that were not yet looked at.
 struct Entries<'a>(BTreeMap<&'a str, &'a str>);
 
@@ -137,19 +157,28 @@ impl JuicefsSecret {
         if let Some((key, why)) = REFUSED.iter().find(|(key, _)| entries.0.contains_key(key)) {
             return Err(invalid(key, *why));
         }
-        let url = entries.take("metaurl").ok_or_else(|| invalid("metaurl", "is missing"))?;
+        let url = entries.take(METAURL).ok_or_else(|| invalid(METAURL, "is missing"))?;
         let meta_url =
-            MetaUrl::parse(url).map_err(|why: InvalidMetaUrl| invalid("metaurl", why.to_string()))?;
+            MetaUrl::parse(url).map_err(|why: InvalidMetaUrl| invalid(METAURL, why.to_string()))?;
         let envs = envs(&mut entries)?;
         let format = format(&mut entries)?;
+        let files = entries.take(configs::KEY).map(configs::read).transpose()?.unwrap_or_default();
         match entries.0.keys().next() {
-            None => Ok(Self { meta_url, envs, format }),
+            None => Ok(Self { meta_url, envs, format, files }),
             Some(unknown) => Err(invalid(
                 unknown,
                 "is unknown; known keys are name, metaurl, storage, bucket, access-key, secret-key, session-token, \
-                 trash-days, format-options, encrypt_rsa_key, passphrase and envs",
+                 trash-days, format-options, encrypt_rsa_key, passphrase, envs and configs",
             )),
         }
+    }
+
+    /// The files and directories of its own machine that the filesystem is in, each with the key that names it.
+    pub fn places(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let bucket =
+            self.format.as_ref().filter(|format| format.storage.eq_ignore_ascii_case(STORAGE_IN_FILES));
+        let bucket = bucket.map(|format| (BUCKET, Path::new(&format.bucket)));
+        self.meta_url.file().map(|file| (METAURL, file)).into_iter().chain(bucket)
     }
 
     /// The environment that every run of the client gets.
@@ -200,7 +229,12 @@ fn envs(entries: &mut Entries<'_>) -> Result<BTreeMap<String, SecretString>, Inv
             }
             let prefixed = ENV_PREFIXES_REFUSED.iter().any(|prefix| name.starts_with(prefix));
             if prefixed || ENVS_REFUSED.contains(&name.as_str()) {
-                return Err(invalid(KEY, format!("sets {name}, which is the driver's own")));
+                return Err(invalid(
+                    KEY,
+                    format!(
+                        "sets {name}, which is the driver's own: passwords belong into metaurl, access-key, secret-key"
+                    ),
+                ));
             }
             envs.insert(name, SecretString::from(value));
         }
@@ -212,7 +246,7 @@ fn envs(entries: &mut Entries<'_>) -> Result<BTreeMap<String, SecretString>, Inv
 }
 
 fn format(entries: &mut Entries<'_>) -> Result<Option<Format>, InvalidSecret> {
-    let name = entries.argument("name")?;
+    let name = entries.argument(NAME)?;
     let storage = entries.argument("storage")?;
     let bucket = entries.argument("bucket")?;
     let (access_key, secret_key) = (entries.secret("access-key"), entries.secret("secret-key"));

@@ -18,6 +18,7 @@ const FULL: &[(&str, &str)] = &[
     ("envs", r#"{"GOGC": "50", "JFS_DROP_OSCACHE": "env-value"}"#),
     ("passphrase", "rsa-pw"),
     ("encrypt_rsa_key", "-----BEGIN KEY-----\nkey-line\n"),
+    ("configs", r#"{"gcs-key": "/etc/gcs"}"#),
 ];
 
 #[test]
@@ -41,6 +42,7 @@ fn a_secret_of_the_juicefs_csi_driver_is_read_and_shows_nothing() {
     );
     assert_eq!((format.name.as_str(), format.trash_days), ("vol", Some(2)));
     assert_eq!(format.options.keys().collect::<Vec<_>>(), ["block-size", "compress", "enable-acl"]);
+    assert_eq!(secret.files.len(), 1);
     let shown = format!("{secret:?}");
     let hidden: Vec<String> = secret.hidden().expose().map(|(_, value)| value.to_owned()).collect();
     for value in ["meta-pw", "ak-id", "sk-value", "env-value", "rsa-pw", "key-line"] {
@@ -69,6 +71,7 @@ fn a_key_that_can_not_be_used_is_refused_by_name_without_its_value() {
         ("metaurl", "etcd://u:hunter2@h/x"),
         ("token", "hunter2"),
         ("configs", "hunter2"),
+        ("configs", r#"{"gcs-key": "/tmp"}"#),
         ("acces-key", "hunter2"),
         ("bucket", ""),
         ("storage", ""),

@@ -7,7 +7,7 @@ use std::future::Future;
 
 use super::facts::Facts;
 use super::plan::Step;
-use crate::volume::SessionId;
+use crate::volume::{ClientFault, SessionId};
 
 /// Everything the engine reads and does. Each call is bounded: by a limit in the step, or by one of the implementor's.
 pub trait Effects: Send + Sync + 'static {
@@ -76,6 +76,8 @@ pub enum EffectError {
     ClientFailed {
         /// Its last words, secrets removed.
         why: String,
+        /// What they come to.
+        fault: ClientFault,
     },
     /// It failed and did not happen.
     #[error("{what} failed")]

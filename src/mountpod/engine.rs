@@ -293,7 +293,7 @@ impl Run<'_> {
                 limit_s,
                 state: format!("{what}: {state}"),
             }),
-            EffectError::ClientFailed { why } => Err(EngineError::ClientFailed { why }),
+            EffectError::ClientFailed { why, fault } => Err(EngineError::ClientFailed { why, fault }),
             EffectError::Failed { what, source } => {
                 Err(EngineError::Failed { goal: self.goal.to_string(), step: what, source })
             }

@@ -110,7 +110,10 @@ pub struct PodFact {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodPhase {
     /// Created, not known to run yet.
-    Starting,
+    Starting {
+        /// What it waits for, for people, where that is known.
+        waits_for: Option<String>,
+    },
     /// Its processes run.
     Running,
     /// It can't start: no image, no room on the node. None of its processes runs; it may start yet.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::plan::Refusal;
 use super::service::MountError;
+use crate::volume::ClientFault;
 
 /// Undoing a failed publish must end before the caller's own deadline has long passed: the kubelet waits 2 minutes.
 pub(super) const UNDO_LIMIT: Duration = Duration::from_secs(20);
@@ -29,6 +30,8 @@ pub enum EngineError {
     ClientFailed {
         /// Its last words, secrets removed.
         why: String,
+        /// What they come to.
+        fault: ClientFault,
     },
     /// An effect failed.
     #[error("{goal} failed at: {step}")]
@@ -84,7 +87,7 @@ impl From<EngineError> for MountError {
         match error {
             EngineError::Refused(refusal) => Self::Refused(refusal),
             EngineError::TimedOut { goal, limit_s, state } => Self::TimedOut { what: goal, limit_s, state },
-            EngineError::ClientFailed { why } => Self::ClientFailed { why },
+            EngineError::ClientFailed { why, fault } => Self::ClientFailed { why, fault },
             EngineError::Failed { goal, step, source } => Self::failed(format!("{goal}: {step}"), source),
             EngineError::StillMounted { .. } => Self::TimedOut {
                 what: "publishing again what is mounted already".to_owned(),
@@ -126,7 +129,7 @@ mod tests {
     fn what_may_be_left_is_never_final() {
         let in_use = || EngineError::from(Refusal::InUse { other: "/o".parse().unwrap() });
         assert!(in_use().is_final() && in_use().beside_a_mount().is_final());
-        let fails = EngineError::ClientFailed { why: "bad key".to_owned() };
+        let fails = EngineError::ClientFailed { why: "bad key".to_owned(), fault: ClientFault::Credentials };
         assert!(fails.is_final());
         let mounted = fails.beside_a_mount();
         assert!(!mounted.is_final());

@@ -239,10 +239,11 @@ mod tests {
         let mut pod = stored();
         let annotations = pod.metadata.annotations.as_mut().unwrap();
         annotations.insert(DELETE_AFTER.to_owned(), "1234".to_owned());
-        let seen = pod_fact(&pod, PodPhase::Starting, AgentFact::Silent).unwrap();
+        let seen = pod_fact(&pod, PodPhase::Starting { waits_for: None }, AgentFact::Silent).unwrap();
         assert_eq!(seen.delete_after, Some(Timestamp(1234)));
         pod.metadata.annotations.as_mut().unwrap().insert(DELETE_AFTER.to_owned(), "soon".to_owned());
-        let unreadable = pod_fact(&pod, PodPhase::Starting, AgentFact::Silent).unwrap_err();
+        let unreadable =
+            pod_fact(&pod, PodPhase::Starting { waits_for: None }, AgentFact::Silent).unwrap_err();
         assert_eq!(unreadable.to_string(), "the delete-after in the record of the pod can't be read");
     }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::plan::Refusal;
-use crate::volume::{Access, MountSpec, Resources, Secrets, TargetPath, VolumeId};
+use crate::volume::{Access, ClientFault, MountSpec, Resources, Secrets, TargetPath, VolumeId};
 
 /// A volume to be mounted at a target.
 #[derive(Debug, Clone)]
@@ -105,6 +105,11 @@ pub struct VolumeStats {
 pub enum Condition {
     /// Its client answers.
     Serving,
+    /// Its client answers, and says that something is wrong.
+    Complaining {
+        /// What it said, for people.
+        message: String,
+    },
     /// Its client is being replaced; requests wait.
     Recovering {
         /// What is known, for people.
@@ -169,6 +174,8 @@ pub enum MountError {
     ClientFailed {
         /// Its last words, secrets removed.
         why: String,
+        /// What they come to.
+        fault: ClientFault,
     },
     /// The cluster does not admit the mount pod: a quota, a limit range, Pod Security, a webhook.
     #[error("the cluster refuses the mount pod: {why}")]

@@ -142,7 +142,7 @@ fn agent_fact(session: &SessionId, view: AgentView) -> AgentFact {
         AgentView::Holding { client, .. } => match client {
             ClientState::Starting { .. } | ClientState::Parting { .. } => AgentFact::Starting,
             ClientState::Serving { .. } => AgentFact::Serving,
-            ClientState::Failed { why } => AgentFact::Failed { why },
+            ClientState::Failed { why, .. } => AgentFact::Failed { why },
             ClientState::Ended => AgentFact::Failed { why: "its session has ended".to_owned() },
         },
     }

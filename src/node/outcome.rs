@@ -9,7 +9,7 @@ use crate::mounts::target::TargetError;
 use crate::runtime::RuntimeError;
 use crate::session::link::LinkError;
 use crate::session::tree::TreeError;
-use crate::volume::VolumeId;
+use crate::volume::{ClientFault, VolumeId};
 
 /// It did not happen.
 pub(super) fn failed(
@@ -42,7 +42,8 @@ pub(super) fn of_link(what: &str, error: LinkError) -> EffectError {
         LinkError::Silent | LinkError::Broken(_) => {
             EffectError::Unknown { what: what.to_owned(), source: Some(Box::new(error)) }
         }
-        LinkError::Refused(why) => EffectError::ClientFailed { why },
+        // The desks check what an agent could refuse.
+        LinkError::Refused(why) => EffectError::ClientFailed { why, fault: ClientFault::Unknown },
     }
 }
 

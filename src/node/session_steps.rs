@@ -173,7 +173,9 @@ impl<R: MountPods> NodeEffects<R> {
             AgentView::Holding { client, .. } => match client {
                 ClientState::Starting { .. } | ClientState::Parting { .. } => None,
                 ClientState::Serving { .. } => Some(Ok(())),
-                ClientState::Failed { why } => Some(Err(EffectError::ClientFailed { why: why.clone() })),
+                ClientState::Failed { why, fault } => {
+                    Some(Err(EffectError::ClientFailed { why: why.clone(), fault: *fault }))
+                }
                 ClientState::Ended => Some(Err(stale("the session"))),
             },
         })

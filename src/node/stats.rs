@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::effects::NodeEffects;
 use super::wake::run_beside_wake;
+use crate::agent::frames::{ClientState, ToAgent};
+use crate::agent::messages::Word;
 use crate::mountpod::effects::EffectError;
-use crate::mountpod::facts::{AgentFact, ConnectionFact, Facts};
+use crate::mountpod::facts::{AgentFact, ConnectionFact, Facts, PodFact, PodPhase};
 use crate::mountpod::service::{Condition, MountError, VolumeStats};
 use crate::mounts::helper::{HelperAnswer, HelperError, HelperJob, Usage};
 use crate::runtime::MountPods;
@@ -15,6 +17,8 @@ use crate::volume::{SessionId, TargetPath, VolumeId};
 
 /// A client that is being replaced serves again within this time, or something is wrong that the caller should hear of.
 const RECOVERY_WAIT: Duration = Duration::from_secs(2);
+/// An agent answers within milliseconds; without its answer nothing is known of complaints.
+const COMPLAINT_WAIT: Duration = Duration::from_secs(1);
 
 impl<R: MountPods> NodeEffects<R> {
     /// The session of a volume that a target shows.
@@ -38,7 +42,7 @@ impl<R: MountPods> NodeEffects<R> {
         target: &TargetPath,
     ) -> Result<VolumeStats, MountError> {
         let condition = self.condition(session).await.map_err(|error| looking(target, error))?;
-        if condition != Condition::Serving {
+        if matches!(condition, Condition::Recovering { .. } | Condition::Lost { .. }) {
             return Ok(stats(Usage::default(), condition));
         }
         let job = HelperJob::Statfs { path: self.state_dir.mount_point(session) };
@@ -65,7 +69,11 @@ impl<R: MountPods> NodeEffects<R> {
         loop {
             links.mark_unchanged();
             pods.mark_unchanged();
-            let condition = condition_of(&self.look_at(session).await?);
+            let facts = self.look_at(session).await?;
+            let condition = condition_of(&facts);
+            if condition == Condition::Serving {
+                return Ok(self.complaint_of(&facts).await.unwrap_or(condition));
+            }
             if !matches!(condition, Condition::Recovering { .. }) {
                 return Ok(condition);
             }
@@ -74,6 +82,18 @@ impl<R: MountPods> NodeEffects<R> {
                 _ = pods.changed() => {}
                 () = sleep_until(deadline) => return Ok(condition),
             }
+        }
+    }
+
+    /// What the client that serves complains of. Its agent is asked: it does not tell every word by itself.
+    async fn complaint_of(&self, facts: &Facts) -> Option<Condition> {
+        let serving = facts.pods.iter().find(|pod| pod.agent == AgentFact::Serving)?;
+        let speaker = self.links.speaker(&serving.id)?;
+        match timeout(COMPLAINT_WAIT, speaker.ask(ToAgent::Status, Vec::new())).await {
+            Ok(Ok(Word::Status { client: ClientState::Serving { .. }, complaint: Some(words), .. })) => {
+                Some(Condition::Complaining { message: format!("its client complains: {words}") })
+            }
+            _ => None,
         }
     }
 }
@@ -95,11 +115,8 @@ fn condition_of(facts: &Facts) -> Condition {
             if facts.pods.iter().any(|pod| pod.agent == AgentFact::Serving) {
                 return Condition::Serving;
             }
-            let failed = facts.pods.iter().find_map(|pod| match &pod.agent {
-                AgentFact::Failed { why } => Some(why.clone()),
-                _ => None,
-            });
-            let message = failed.unwrap_or_else(|| "its client is being started".to_owned());
+            let why = facts.pods.iter().find_map(what_keeps);
+            let message = why.unwrap_or_else(|| "its client is being started".to_owned());
             Condition::Recovering { message }
         }
         ConnectionFact::Closing => {
@@ -109,6 +126,18 @@ fn condition_of(facts: &Facts) -> Condition {
         ConnectionFact::Lost { device } => Condition::Lost {
             message: format!("nobody holds its connection {device} any more; a new one is being made"),
         },
+    }
+}
+
+/// Why a mount pod does not serve yet, where that is known.
+fn what_keeps(pod: &PodFact) -> Option<String> {
+    match (&pod.agent, &pod.phase) {
+        (AgentFact::Failed { why }, _) => Some(why.clone()),
+        (_, PodPhase::Stuck { why }) => Some(format!("its mount pod can't start: {why}")),
+        (_, PodPhase::Starting { waits_for }) => {
+            waits_for.as_ref().map(|words| format!("its mount pod is being started: {words}"))
+        }
+        _ => None,
     }
 }
 

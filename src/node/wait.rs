@@ -25,14 +25,29 @@ pub(super) enum PodLife {
 impl<R: MountPods> NodeEffects<R> {
     /// Is the pod there?
     pub(super) fn life_of(&self, pod: &PodId) -> PodLife {
-        let pods = self.runtime.list();
-        let found = pods.iter().find(|running| pod_id(&running.record).is_ok_and(|id| id == *pod));
-        match found {
+        match self.phase_of(pod) {
+            Some(PodPhase::Starting { .. } | PodPhase::Running) => PodLife::Alive,
             // A pod that can't start is over for those who wait: they look again and say why.
-            Some(running) if !matches!(running.phase, PodPhase::Ended { .. } | PodPhase::Stuck { .. }) => {
-                PodLife::Alive
+            Some(PodPhase::Ended { .. } | PodPhase::Stuck { .. }) | None => PodLife::Over,
+        }
+    }
+
+    fn phase_of(&self, pod: &PodId) -> Option<PodPhase> {
+        let mut pods = self.runtime.list().into_iter();
+        let found = pods.find(|running| pod_id(&running.record).is_ok_and(|id| id == *pod));
+        found.map(|running| running.phase)
+    }
+
+    /// Why an agent does not say what is waited for, for people: it speaks only when its pod has started.
+    fn state_of(&self, pod: &PodId, view: &AgentView) -> String {
+        match (view, self.phase_of(pod)) {
+            (AgentView::Silent, Some(PodPhase::Starting { waits_for: Some(words) })) => {
+                format!("the pod has not started: {words}")
             }
-            _ => PodLife::Over,
+            (AgentView::Silent, Some(PodPhase::Starting { waits_for: None })) => {
+                "the pod has not started, and nothing is said of it yet".to_owned()
+            }
+            _ => describe(view),
         }
     }
 
@@ -69,7 +84,7 @@ impl<R: MountPods> NodeEffects<R> {
                 () = sleep_until(deadline) => return Err(EffectError::TimedOut {
                     what: format!("{what} of {}", pod.name.0),
                     limit_s: limit.as_secs_f64(),
-                    state: describe(&seen),
+                    state: self.state_of(pod, &seen),
                 }),
             }
         }
@@ -86,7 +101,7 @@ pub(super) fn describe(view: &AgentView) -> String {
             ClientState::Starting { starts } => format!("its client is being started (start {starts})"),
             ClientState::Serving { .. } => "its client serves".to_owned(),
             ClientState::Parting { .. } => "its client leaves its open files to a successor".to_owned(),
-            ClientState::Failed { why } => format!("its client can't serve: {why}"),
+            ClientState::Failed { why, .. } => format!("its client can't serve: {why}"),
             ClientState::Ended => "its client has exited".to_owned(),
         },
     }

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use super::demo::writer::WriterOptions;
 use super::demo::{self, DemoOptions};
 use super::{asynchronous, controller, node, standalone};
-use crate::agent::{self, AgentOptions, ClientPrograms};
+use crate::agent::{self, AgentOptions, ClientPrograms, LOOK_COMMAND, ToLookAt, look_at};
 use crate::config::flags::StandaloneOptions;
 use crate::config::kubernetes::{ControllerOptions, NodeOptions};
 use crate::hostdir::{self, ServeOptions};
@@ -48,6 +48,8 @@ enum Program {
     MountPodLaunch(LaunchOptions),
     #[command(hide = true, subcommand)]
     MountHelper(HelperJob),
+    #[command(hide = true, name = LOOK_COMMAND)]
+    LookAtPlaces(ToLookAt),
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,5 +74,6 @@ pub fn run() -> ExitCode {
         Program::MountHostdir(Hostdir::Serve(options)) => hostdir::serve(&options),
         Program::MountPodLaunch(options) => launch::main(&options),
         Program::MountHelper(job) => run_helper(&job),
+        Program::LookAtPlaces(places) => look_at(&places),
     }
 }

@@ -18,6 +18,7 @@ use crate::session_support::node::eventually;
 use crate::session_support::volume;
 
 pub mod load;
+pub mod work;
 
 /// The password of the tests' metadata engine; it must be seen nowhere.
 pub const PASSWORD: &str = "meta-pass-hunter2";
@@ -102,6 +103,18 @@ impl Redis {
         ];
         entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
+}
+
+/// As a Secret, but with an object storage that is not there.
+pub fn without_storage(secret: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let wrong = [
+        ("storage", "s3"),
+        ("bucket", "http://127.0.0.1:1/none"),
+        ("access-key", "access-key-hunter2"),
+        ("secret-key", "secret-key-hunter2"),
+    ];
+    let wrong = wrong.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    secret.clone().into_iter().chain(wrong).collect()
 }
 
 /// A request to publish a directory of the filesystem that a Secret describes.

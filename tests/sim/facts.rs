@@ -35,7 +35,7 @@ fn pod_fact(pod: &Pod) -> PodFact {
         resource_version: ResourceVersion(pod.version.to_string()),
         generation: pod.generation,
         phase: match pod.processes {
-            Processes::Starting => PodPhase::Starting,
+            Processes::Starting => PodPhase::Starting { waits_for: None },
             Processes::Running => PodPhase::Running,
             Processes::Ended => PodPhase::Ended { why: "exit 1".to_owned() },
         },

@@ -4,7 +4,7 @@ use mountpod::mountpod::effects::EffectError;
 use mountpod::mountpod::facts::{Generation, PodId, PodName, PodUid, Timestamp};
 use mountpod::mountpod::plan::Step;
 use mountpod::mountpod::refs::Refs;
-use mountpod::volume::{SessionId, TargetPath};
+use mountpod::volume::{ClientFault, SessionId, TargetPath};
 
 use crate::invariants;
 use crate::world::{Broken, Client, Connection, Event, Pod, Processes, World};
@@ -191,7 +191,10 @@ pub(crate) fn released(world: &mut World, session: &SessionId, id: &PodId, stopp
 pub(crate) fn serving(world: &mut World, session: &SessionId, id: &PodId) -> Answer {
     match world.session(session).living(id).map(|pod| pod.client) {
         Some(Client::Serving) => Some(Ok(())),
-        Some(Client::Failed) => Some(Err(EffectError::ClientFailed { why: "no such bucket".to_owned() })),
+        Some(Client::Failed) => Some(Err(EffectError::ClientFailed {
+            why: "no such bucket".to_owned(),
+            fault: ClientFault::Filesystem,
+        })),
         Some(Client::Starting) => None,
         Some(Client::None) | None => Some(stale("the pod")),
     }

@@ -3,7 +3,7 @@
 //! Unmodified, and as itself (`JFS_SUPERVISOR`), without the supervisor of its own that it has elsewhere: it fetches the
 //! mounted and initialised FUSE device from the agent's desk. Its first start and every later one are the same.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,17 +15,22 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use secrecy::ExposeSecret;
 
+use super::juicefs_places::written_to;
 use super::juicefs_state::StateFiles;
 use super::{
-    Client, Complaint, EndMeans, Environment, Hope, Launch, LaunchError, Parting, Places, Program, Serving,
-    Voice, beside_this, cant, desk::Desk, duplicate, place_in,
+    Client, Complaint, EndMeans, Environment, Hope, Launch, LaunchError, Metrics, Parting, Places, Program,
+    Serving, THIS_PROGRAM, Voice, beside_this, cant, desk::Desk, duplicate, place_in,
 };
+use crate::agent::LOOK_COMMAND;
 use crate::agent::processes::ExitKind;
-use crate::agent::tail::Tail;
-use crate::juicefs::options::{check_all, check_known, flags_in_help, of_the_client};
+use crate::agent::tail::{Ear, Meaning, Tail};
+use crate::juicefs::HOME;
+use crate::juicefs::options::{
+    CACHE_IN_POD, are_to_be_asked_for, check_all, check_known, flags_in_help, of_the_client,
+};
 use crate::juicefs::passing::setting;
 use crate::juicefs::secret::{Format, JuicefsSecret};
-use crate::juicefs::words::{SESSION_LINE, Trouble, session_in};
+use crate::juicefs::words::{LAST_TRY, SESSION_LINE, Trouble, is_complaint, session_in};
 use crate::session::device::has_ended;
 use crate::volume::Secrets;
 
@@ -39,14 +44,17 @@ const NOWHERE: &str = "/mountpod/";
 /// What every mount has, so that the client talks to nobody but its servers, and only where it is asked to.
 const ALWAYS: &[&str] = &["--no-usage-report", "--no-syslog", "--no-agent", "--no-color"];
 /// What a mount has unless its options say something else: no daily copy of all metadata in the memory of each mount pod;
-/// metrics on no fixed port; a cache in memory, small, because it counts to the mount pod's memory.
-const DEFAULTS: &[(&str, &str)] =
-    &[("backup-meta", "0"), ("metrics", "127.0.0.1:0"), ("cache-dir", "memory")];
+/// a cache in memory, small, because it counts to the mount pod's memory.
+const DEFAULTS: &[(&str, &str)] = &[("backup-meta", "0"), ("cache-dir", "memory")];
+/// Metrics on a port that nobody knows: the client can't do without one.
+const METRICS_FOR_NOBODY: &str = "127.0.0.1:0";
+/// The option for labels of the metrics: `name:value`, separated by ';'.
+const LABELS: &str = "custom-labels";
 /// MiB of a cache in memory; the client's own default is 100 GiB.
 const MEMORY_CACHE_MIB: &str = "128";
 /// Where the first descriptor of a program lies.
 const FIRST_FD: &str = "/proc/self/fd/3";
-/// A client serves within a second, and formatting takes at most 12 s to fail. A client whose metadata engine is away
+/// A client serves within a second, and formatting takes 5 s to fail. A client whose metadata engine is away
 /// tries for minutes before it says so; its log tells it before.
 const START_LIMIT: Duration = Duration::from_secs(18);
 /// `RESEND` as the kernel reads it: `struct fuse_out_header` with 16 bytes, `FUSE_NOTIFY_RESEND`, no request.
@@ -54,8 +62,10 @@ const NOTIFY_RESEND: i32 = 7;
 const OUT_HEADER_BYTES: u32 = 16;
 
 /// What is done before the client serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Preparation {
+    /// Look whether the client may write to these places.
+    Look(Vec<PathBuf>),
     /// Ask the client which options it has.
     Ask,
     /// Format the filesystem, unless it is.
@@ -67,6 +77,8 @@ enum Preparation {
 pub(super) struct Juicefs {
     program: PathBuf,
     directory: PathBuf,
+    cache: PathBuf,
+    metrics: Metrics,
     secret: JuicefsSecret,
     preparations: VecDeque<Preparation>,
     formatted: bool,
@@ -82,12 +94,17 @@ impl Juicefs {
             Some(program) => program.clone(),
             None => beside_this(JUICEFS)?,
         };
-        let ask = of_the_client(&serving.client.options).next().is_some();
+        let secret = JuicefsSecret::read(&serving.credentials)?;
+        let places_written = written_to(&serving.client.options, &secret);
+        let look = (!places_written.is_empty()).then_some(Preparation::Look(places_written));
+        let ask = are_to_be_asked_for(&serving.client.options).then_some(Preparation::Ask);
         let client = Self {
             program,
             directory: places.directory.clone(),
-            secret: JuicefsSecret::read(&serving.credentials)?,
-            preparations: ask.then_some(Preparation::Ask).into_iter().collect(),
+            cache: places.cache.clone(),
+            metrics: places.metrics.clone(),
+            secret,
+            preparations: look.into_iter().chain(ask).collect(),
             formatted: false,
             answer: None,
             state: StateFiles::new(&places.directory),
@@ -97,9 +114,7 @@ impl Juicefs {
     }
 
     fn program(&self, arguments: Vec<String>, more: &[(&str, &str)]) -> Result<Program, LaunchError> {
-        // The client warns of a user without a home; it writes nothing there.
-        let variables =
-            [("HOME", "/")].into_iter().chain(more.iter().copied()).chain(self.secret.environment());
+        let variables = [HOME].into_iter().chain(more.iter().copied()).chain(self.secret.environment());
         Program::new(self.program.clone(), arguments, Environment::of(variables)?)
     }
 
@@ -112,6 +127,7 @@ impl Juicefs {
         for (name, value) in DEFAULTS.iter().filter(|(name, _)| !options.contains_key(*name)) {
             arguments.push(format!("--{name}={value}"));
         }
+        arguments.extend(self.metrics_arguments(options));
         let in_memory = options.get("cache-dir").is_none_or(|dir| dir == "memory");
         if in_memory && !options.contains_key("cache-size") {
             arguments.push(format!("--cache-size={MEMORY_CACHE_MIB}"));
@@ -119,8 +135,12 @@ impl Juicefs {
         if !serving.client.subdirectory.is_empty() {
             arguments.push(format!("--subdir={}", serving.client.subdirectory));
         }
-        for (name, value) in of_the_client(options).filter(|(name, _)| *name != "max-fuse-io") {
+        let said_above = |name: &str| matches!(name, "max-fuse-io" | LABELS);
+        for (name, value) in of_the_client(options).filter(|(name, _)| !said_above(name)) {
             match (name, value) {
+                ("cache-dir", CACHE_IN_POD) => {
+                    arguments.push(format!("--cache-dir={}", self.cache.display()));
+                }
                 ("o", words) => arguments.extend(["-o".to_owned(), words.to_owned()]),
                 (name, "") => arguments.push(format!("--{name}")),
                 (name, value) => arguments.push(format!("--{name}={value}")),
@@ -129,6 +149,15 @@ impl Juicefs {
         arguments.push(self.secret.meta_url.address().to_owned());
         arguments.push(format!("{NOWHERE}{}", serving.session));
         Ok(arguments)
+    }
+
+    fn metrics_arguments(&self, options: &BTreeMap<String, String>) -> Vec<String> {
+        let address = self.metrics.port.map_or(METRICS_FOR_NOBODY.to_owned(), |port| format!(":{port}"));
+        let address = (!options.contains_key("metrics")).then(|| format!("--metrics={address}"));
+        let volume = self.metrics.volume.as_ref().map(|volume| format!("volume:{volume}"));
+        let labels: Vec<_> = volume.into_iter().chain(options.get(LABELS).cloned()).collect();
+        let labels = (!labels.is_empty()).then(|| format!("--{LABELS}={}", labels.join(";")));
+        address.into_iter().chain(labels).collect()
     }
 
     fn ask(&mut self) -> Result<Launch, LaunchError> {
@@ -163,13 +192,14 @@ impl Client for Juicefs {
         self.secret.hidden()
     }
 
-    fn worth_remembering(&self) -> Option<&'static str> {
-        Some(SESSION_LINE)
+    fn ear(&self) -> Ear {
+        meaning
     }
 
     fn preparation(&mut self, _serving: &Serving) -> Result<Option<Launch>, LaunchError> {
         match (self.preparations.front(), &self.secret.format) {
             (None, _) | (Some(Preparation::Format), None) => Ok(None),
+            (Some(Preparation::Look(places)), _) => look_at(places).map(Some),
             (Some(Preparation::Ask), _) => self.ask().map(Some),
             (Some(Preparation::Format), Some(format)) => self.format(format).map(Some),
         }
@@ -192,7 +222,7 @@ impl Client for Juicefs {
                 self.formatted = true;
                 Ok(())
             }
-            None => Ok(()),
+            Some(Preparation::Look(_)) | None => Ok(()),
         }
     }
 
@@ -275,7 +305,27 @@ impl Client for Juicefs {
         // Another mount pod that formats the same filesystem at this moment looks like somebody else's objects.
         let hopeless = trouble.needs_a_person() && !words.contains("is not empty");
         let explanation = if trouble == Trouble::Unknown { String::new() } else { trouble.to_string() };
-        Complaint { explanation, hope: if hopeless { Hope::None } else { Hope::Some } }
+        let hope = if hopeless { Hope::None } else { Hope::Some };
+        Complaint { explanation, hope, fault: trouble.fault() }
+    }
+}
+
+fn look_at(places: &[PathBuf]) -> Result<Launch, LaunchError> {
+    let arguments = ["mount-agent", LOOK_COMMAND, "--"].map(str::to_owned).into_iter();
+    let arguments = arguments.chain(places.iter().map(|place| text(place)));
+    let program = Program::new(PathBuf::from(THIS_PROGRAM), arguments, Environment::default())?;
+    Ok(Launch { program, fds: Vec::new(), voice: Voice::Prepares { output: None } })
+}
+
+fn meaning(line: &str) -> Meaning {
+    if line.contains(SESSION_LINE) {
+        Meaning::Memorable
+    } else if line.contains(LAST_TRY) {
+        Meaning::LastTry
+    } else if is_complaint(line) {
+        Meaning::Complaint
+    } else {
+        Meaning::Nothing
     }
 }
 

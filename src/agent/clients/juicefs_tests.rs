@@ -53,6 +53,8 @@ fn client(serving: &Serving, directory: &Path) -> Result<Juicefs, LaunchError> {
         programs: ClientPrograms::BesideThis,
         hostdir_program: None,
         juicefs_program: Some("/bin/juicefs".into()),
+        cache: "/pods/1/cache".into(),
+        metrics: Metrics::default(),
         directory: directory.to_owned(),
     };
     Juicefs::new(serving, &places)
@@ -75,7 +77,7 @@ async fn the_client_is_started_as_itself_with_secrets_in_its_environment_only() 
     assert!(client.preparation(&serving).unwrap().is_none(), "without options of a person nothing is asked");
     let launch = client.serve(&serving).unwrap();
     let expected = "juicefs mount --no-usage-report --no-syslog --no-agent --no-color --max-fuse-io=128K \
-                    --backup-meta=0 --metrics=127.0.0.1:0 --cache-dir=memory --cache-size=128 --subdir=vols/a b \
+                    --backup-meta=0 --cache-dir=memory --metrics=127.0.0.1:0 --cache-size=128 --subdir=vols/a b \
                     redis://h:6379/1 /mountpod/0123456789abcdef0123456789abcdef";
     assert_eq!(words(&launch.program), expected);
     let seen = variables(&launch.program);
@@ -109,11 +111,42 @@ async fn options_take_the_place_of_defaults_and_are_asked_for_first() {
     client.prepared(&serving).unwrap();
     assert!(client.preparation(&serving).unwrap().is_none());
     let mount = words(&client.serve(&serving).unwrap().program);
-    assert!(mount.contains("--cache-dir=/cache --metrics=0.0.0.0:9567 -o debug redis"), "{mount}");
+    assert!(mount.contains("--cache-dir=/pods/1/cache --metrics=0.0.0.0:9567 -o debug redis"), "{mount}");
     assert!(
         !mount.contains("memory") && !mount.contains("--cache-size") && !mount.contains("enable-acl"),
         "{mount}"
     );
+}
+
+#[tokio::test]
+async fn metrics_are_told_where_the_pod_says_with_the_name_of_the_volume() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Metrics { port: Some(9567), volume: Some("fs#pvc-1".to_owned()) };
+    for (options, expected) in [
+        (&[][..], "--metrics=:9567 --custom-labels=volume:fs#pvc-1 "),
+        (&[("custom-labels", "team:a")], "--metrics=:9567 --custom-labels=volume:fs#pvc-1;team:a "),
+        (
+            &[("metrics", "[::]:1")],
+            "--custom-labels=volume:fs#pvc-1 --cache-size=128 --subdir=vols/a b --metrics=[::]:1 ",
+        ),
+    ] {
+        let serving = serving(options);
+        let mut client = client(&serving, directory.path()).unwrap();
+        client.metrics = metrics.clone();
+        let words = words(&client.serve(&serving).unwrap().program);
+        assert!(words.contains(expected), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn what_every_client_knows_is_not_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let serving =
+        serving(&[("cache-dir", "/cache"), ("cache-size", "8192"), ("noexec", ""), ("read-only", "")]);
+    let mut client = client(&serving, directory.path()).unwrap();
+    assert!(client.preparation(&serving).unwrap().is_none());
+    let mount = words(&client.serve(&serving).unwrap().program);
+    assert!(mount.contains("--cache-dir=/pods/1/cache --cache-size=8192 --read-only redis"), "{mount}");
 }
 
 #[tokio::test]

@@ -13,14 +13,15 @@ use std::time::Duration;
 use super::frames::{ClientLaunch, Negotiated};
 use super::messages::SessionFds;
 use super::processes::ExitKind;
-use super::tail::Tail;
+use super::tail::{Ear, Meaning, Tail};
 use crate::juicefs::options::InvalidOption;
 use crate::juicefs::secret::InvalidSecret;
-use crate::volume::{ClientKind, Secrets, SessionId};
+use crate::volume::{ClientFault, ClientKind, Secrets, SessionId};
 
 pub(super) mod desk;
 mod hostdir;
 mod juicefs;
+mod juicefs_places;
 mod juicefs_state;
 
 use desk::Desk;
@@ -37,6 +38,15 @@ pub enum ClientPrograms {
     WithinThis,
 }
 
+/// Where a client that has metrics tells them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Metrics {
+    /// On all addresses of the pod; `None`: nowhere that others know.
+    pub(super) port: Option<u16>,
+    /// Their label `volume`.
+    pub(super) volume: Option<String>,
+}
+
 /// What an agent knows of its surroundings.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
@@ -45,6 +55,10 @@ pub(super) struct Places {
     pub(super) hostdir_program: Option<PathBuf>,
     /// Instead of the installed JuiceFS client.
     pub(super) juicefs_program: Option<PathBuf>,
+    /// The mount pod's own directory for a client's cache.
+    pub(super) cache: PathBuf,
+    /// Where the client's metrics are told.
+    pub(super) metrics: Metrics,
     /// The directory of the agent's socket, which the client may write to as well.
     pub(super) directory: PathBuf,
 }
@@ -95,6 +109,19 @@ pub(super) enum LaunchError {
         #[source]
         source: io::Error,
     },
+}
+
+impl LaunchError {
+    /// What the error is called for any client.
+    pub(super) fn fault(&self) -> ClientFault {
+        match self {
+            Self::Option { .. } | Self::JuicefsOption(_) => ClientFault::Option,
+            Self::JuicefsSecret(_) => ClientFault::Filesystem,
+            Self::Nul(_) | Self::NoTree(_) | Self::Unplaced(_) | Self::System { .. } | Self::Start { .. } => {
+                ClientFault::Unknown
+            }
+        }
+    }
 }
 
 fn cant<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> LaunchError {
@@ -199,6 +226,8 @@ pub(super) struct Complaint {
     pub(super) explanation: String,
     /// Will trying again be of use?
     pub(super) hope: Hope,
+    /// What it is called for any client.
+    pub(super) fault: ClientFault,
 }
 
 /// Will trying again be of use?
@@ -217,9 +246,9 @@ pub(super) trait Client: std::fmt::Debug {
         serving.credentials.clone()
     }
 
-    /// A line of the client's output with this in it is remembered.
-    fn worth_remembering(&self) -> Option<&'static str> {
-        None
+    /// What lines of its output mean.
+    fn ear(&self) -> Ear {
+        |_| Meaning::Nothing
     }
 
     /// The next program to be run before the client can serve.
@@ -272,7 +301,7 @@ pub(super) trait Client: std::fmt::Debug {
 
     /// What its last words mean.
     fn complaint(&self, _words: &str) -> Complaint {
-        Complaint { explanation: String::new(), hope: Hope::Some }
+        Complaint { explanation: String::new(), hope: Hope::Some, fault: ClientFault::Unknown }
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) fn is_alive(pod: &PodFact) -> bool {
 pub(super) fn stuck(pod: &PodFact) -> Option<&str> {
     match &pod.phase {
         PodPhase::Stuck { why } => Some(why),
-        PodPhase::Starting | PodPhase::Running | PodPhase::Ended { .. } => None,
+        PodPhase::Starting { .. } | PodPhase::Running | PodPhase::Ended { .. } => None,
     }
 }
 

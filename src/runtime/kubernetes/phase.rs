@@ -16,16 +16,20 @@ const CANNOT_START: [&str; 8] = [
     "RegistryUnavailable",
 ];
 
+/// What the scheduler says, in lower case, while a claim of the pod is being made and bound, or an earlier pod's claim of
+/// the same name is going (kube-scheduler: pkg/scheduler/framework/plugins/volumebinding).
+const WAITS_FOR_A_CLAIM: [&str; 3] = ["persistentvolumeclaim", "pvc", "persistent volumes to bind"];
+
+/// The scheduler's word for a pod that has no place.
+const UNSCHEDULABLE: &str = "Unschedulable";
+
 /// How far the pod is.
 pub(super) fn phase_of(pod: &Pod) -> PodPhase {
-    let Some(status) = &pod.status else { return PodPhase::Starting };
+    let Some(status) = &pod.status else { return PodPhase::Starting { waits_for: None } };
     match status.phase.as_deref() {
         Some("Failed" | "Succeeded") => PodPhase::Ended { why: ending(status) },
         Some("Running") => PodPhase::Running,
-        _ => match stuck(status) {
-            Some(why) => PodPhase::Stuck { why },
-            None => PodPhase::Starting,
-        },
+        _ => starting(status),
     }
 }
 
@@ -33,22 +37,34 @@ fn containers(status: &PodStatus) -> &[ContainerStatus] {
     status.container_statuses.as_deref().unwrap_or_default()
 }
 
-fn stuck(status: &PodStatus) -> Option<String> {
+/// A pod that does not run yet: what the kubelet says of its containers, else what the scheduler says of it.
+fn starting(status: &PodStatus) -> PodPhase {
     let waiting =
         containers(status).iter().filter_map(|container| container.state.as_ref()?.waiting.as_ref());
     let mut waiting = waiting.filter_map(|state| Some((state.reason.as_deref()?, state.message.as_deref())));
-    if let Some((reason, message)) = waiting.find(|(reason, _)| CANNOT_START.contains(reason)) {
-        return Some(told(reason, message));
-    }
-    // The scheduler makes room by ending pods of lower priority: it has named the node for it.
-    if status.nominated_node_name.as_ref().is_some_and(|node| !node.is_empty()) {
-        return None;
+    if let Some((reason, message)) = waiting.next() {
+        let why = told(reason, message);
+        return if CANNOT_START.contains(&reason) {
+            PodPhase::Stuck { why }
+        } else {
+            PodPhase::Starting { waits_for: Some(why) }
+        };
     }
     let conditions = status.conditions.iter().flatten();
     let mut placing =
         conditions.filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    let unplaced = placing.find(|condition| condition.reason.as_deref() == Some("Unschedulable"))?;
-    Some(told("Unschedulable", unplaced.message.as_deref()))
+    let unplaced = placing.find(|condition| condition.reason.as_deref() == Some(UNSCHEDULABLE));
+    let Some(unplaced) = unplaced else { return PodPhase::Starting { waits_for: None } };
+    let message = unplaced.message.as_deref();
+    let words = message.unwrap_or_default().to_lowercase();
+    let why = told(UNSCHEDULABLE, message);
+    // The scheduler makes room by ending pods of lower priority: it has named the node for it.
+    let makes_room = status.nominated_node_name.as_ref().is_some_and(|node| !node.is_empty());
+    if makes_room || WAITS_FOR_A_CLAIM.iter().any(|part| words.contains(part)) {
+        PodPhase::Starting { waits_for: Some(why) }
+    } else {
+        PodPhase::Stuck { why }
+    }
 }
 
 fn ending(status: &PodStatus) -> String {
@@ -105,6 +121,10 @@ mod tests {
         )
     }
 
+    fn starting(waits_for: Option<&str>) -> PodPhase {
+        PodPhase::Starting { waits_for: waits_for.map(str::to_owned) }
+    }
+
     fn stuck(why: &str) -> PodPhase {
         PodPhase::Stuck { why: why.to_owned() }
     }
@@ -115,9 +135,9 @@ mod tests {
 
     #[test]
     fn a_pod_on_its_way_is_starting() {
-        assert_eq!(phase_of(&Pod::default()), PodPhase::Starting);
-        assert_eq!(of(&json!({ "phase": "Pending" })), PodPhase::Starting);
-        assert_eq!(of(&waiting("ContainerCreating")), PodPhase::Starting);
+        assert_eq!(phase_of(&Pod::default()), starting(None));
+        assert_eq!(of(&json!({ "phase": "Pending" })), starting(None));
+        assert_eq!(of(&waiting("ContainerCreating")), starting(Some("ContainerCreating: no such image")));
         assert_eq!(of(&json!({ "phase": "Running" })), PodPhase::Running);
     }
 
@@ -130,9 +150,21 @@ mod tests {
         );
         let full = json!({ "phase": "Pending", "conditions": unschedulable() });
         assert_eq!(of(&full), stuck("Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."));
+        for waits in [
+            "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+            "0/1 nodes are available: waiting for ephemeral volume controller to create the persistentvolumeclaim \"a\".",
+            "0/1 nodes are available: PVC a/b was not created for pod a/b (pod is not owner).",
+            "0/1 nodes are available: 1 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s).",
+            "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.",
+        ] {
+            let mut pending = full.clone();
+            pending["conditions"][0]["message"] = json!(waits);
+            assert_eq!(of(&pending), starting(Some(&format!("Unschedulable: {waits}"))));
+        }
         let makes_room =
             json!({ "phase": "Pending", "conditions": unschedulable(), "nominatedNodeName": "n" });
-        assert_eq!(of(&makes_room), PodPhase::Starting);
+        let message = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.";
+        assert_eq!(of(&makes_room), starting(Some(message)));
     }
 
     #[test]

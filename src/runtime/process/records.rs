@@ -285,7 +285,7 @@ pub(super) fn phase_of(pod: &Pod) -> PodPhase {
         Some(phase::SUCCEEDED | phase::FAILED) => {
             PodPhase::Ended { why: status.and_then(|status| status.message.clone()).unwrap_or_default() }
         }
-        _ => PodPhase::Starting,
+        _ => PodPhase::Starting { waits_for: None },
     }
 }
 
