@@ -50,6 +50,7 @@ fn served(number: u32) -> Facts {
         bound: targets.into_iter().map(bind).collect(),
         wanted: BTreeSet::new(),
         gone: BTreeSet::new(),
+        delete_delay: None,
     }
 }
 

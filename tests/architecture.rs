@@ -52,6 +52,7 @@ const PURE: &[&str] = &[
     "src/mountpod/decide",
     "src/mountpod/plan.rs",
     "src/mountpod/refs.rs",
+    "src/mountpod/parts.rs",
     "src/mountpod/pod.rs",
 ];
 const IMPURE: &[&str] = &[

@@ -374,7 +374,7 @@ async fn an_agent_without_any_privilege_serves_and_ends_with_its_session() {
     let asked = request("v", &scene.node.target("a"), &scene.secret);
     let state_dir = StateDir::create(&scene.node.path("engine")).unwrap();
     let session = SessionId::new(&ShareKey::Volume(asked.volume.clone()), &asked.spec.hash().unwrap());
-    let served = ServedVolume { volume: asked.volume, spec: asked.spec, resources: Resources::default() };
+    let served = ServedVolume::new(asked.volume, asked.spec, Resources::default());
     let opened = open_session(&state_dir, &session, &served).unwrap();
     eventually("the agent listens", || if socket.exists() { Ok(()) } else { Err("not yet".to_owned()) })
         .await;

@@ -14,10 +14,13 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::core::params::Preconditions;
 use mountpod::agent::connect::connect;
-use mountpod::mountpod::facts::{PodName, PodPhase, PodUid};
-use mountpod::mountpod::pod::pod_id;
+use mountpod::mountpod::facts::{Generation, PodName, PodPhase, PodUid};
+use mountpod::mountpod::pod::{ServedVolume, new_pod, pod_id};
+use mountpod::mountpod::refs::Refs;
+use mountpod::mountpod::service::NoFiles;
 use mountpod::runtime::process::{OpenError, ProcessOptions, ProcessRuntime, control_groups_of};
 use mountpod::runtime::{MountPods, RunningPod, RuntimeError};
+use mountpod::volume::{ClientKind, MountSpec, PodShape, Resources, SecretFiles};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -97,6 +100,30 @@ fn status_of(pid: i32) -> BTreeMap<String, String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let fields = status.lines().filter_map(|line| line.split_once(':'));
     fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+#[tokio::test]
+async fn files_of_a_clusters_secrets_are_refused_without_a_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = ProcessRuntime::open(options(dir.path())).await.unwrap();
+    let spec = MountSpec {
+        client: ClientKind::Juicefs,
+        filesystem: "fs".parse().unwrap(),
+        subdirectory: String::new(),
+        options: BTreeMap::new(),
+        credentials: None,
+    };
+    let files = vec![SecretFiles { secret: "tls".parse().unwrap(), path: "/etc/tls".parse().unwrap() }];
+    let served = ServedVolume {
+        pod: PodShape { files, ..PodShape::default() },
+        ..ServedVolume::new("fs#v".parse().unwrap(), spec, Resources::default())
+    };
+    let session = "0123456789abcdef0123456789abcdef".parse().unwrap();
+    let wanted = new_pod("standalone", &session, Generation(1), &Refs::default(), &served).unwrap();
+    let refused = runtime.create(wanted).await.unwrap_err();
+    assert!(matches!(refused, RuntimeError::NoFiles { why: NoFiles::NoCluster, .. }), "{refused}");
+    assert!(runtime.list().is_empty());
+    runtime.shutdown().await;
 }
 
 #[tokio::test]

@@ -109,10 +109,12 @@ impl From<&RpcError> for Status {
 
 fn mount(error: &MountError) -> Code {
     match error {
-        MountError::Refused(Refusal::InUse { .. }) => Code::FailedPrecondition,
+        MountError::Refused(Refusal::InUse { .. }) | MountError::NoFiles(_) => Code::FailedPrecondition,
         MountError::Refused(Refusal::BoundOtherwise { .. }) => Code::AlreadyExists,
         MountError::Target { .. } => Code::InvalidArgument,
-        MountError::NoSuchVolume { .. } | MountError::NotMounted { .. } => Code::NotFound,
+        MountError::NoSuchVolume { .. }
+        | MountError::NoSuchDirectory { .. }
+        | MountError::NotMounted { .. } => Code::NotFound,
         MountError::TimedOut { .. } => Code::DeadlineExceeded,
         MountError::ClientFailed { fault, .. } => client(*fault),
         MountError::PodRefused { by: RefusedBy::Quota, .. } => Code::ResourceExhausted,

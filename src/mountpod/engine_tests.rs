@@ -35,6 +35,7 @@ impl Effects for Dying {
             }],
             wanted: BTreeSet::new(),
             gone: BTreeSet::new(),
+            delete_delay: None,
         })
     }
 

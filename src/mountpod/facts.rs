@@ -83,6 +83,8 @@ pub struct Facts {
     pub wanted: BTreeSet<TargetPath>,
     /// Targets whose workload is known to be gone: nobody will call unpublish for them.
     pub gone: BTreeSet<TargetPath>,
+    /// How long its mount pods are to be kept when nobody uses them, where its volume says so.
+    pub delete_delay: Option<Duration>,
 }
 
 /// A mount pod.

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod facts;
 mod failure;
 mod locks;
+pub mod parts;
 pub mod plan;
 pub mod pod;
 pub mod refs;

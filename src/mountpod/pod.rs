@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::facts::{
     AgentFact, Deletion, Generation, PodFact, PodId, PodName, PodPhase, PodUid, ResourceVersion, Timestamp,
 };
+use super::parts::Shown;
 use super::refs::{DELETE_AFTER, Refs};
-use crate::volume::{CpuMillis, MemoryBytes, MountSpec, Resources, SessionId, VolumeId};
+use crate::volume::{CpuMillis, MemoryBytes, MountSpec, PodShape, Requests, Resources, SessionId, VolumeId};
 
 /// Label: the session that the pod serves.
 pub const SESSION_LABEL: &str = "mountpod.dev/session";
@@ -36,6 +37,20 @@ pub struct ServedVolume {
     pub spec: MountSpec,
     /// What the client may use.
     pub resources: Resources,
+    /// How its mount pods are made and kept; a record of an older driver says nothing of it.
+    #[serde(default)]
+    pub pod: PodShape,
+    /// What its targets show. Where that is a part each, `volume` is only the first of the volumes.
+    #[serde(default)]
+    pub shown: Shown,
+}
+
+impl ServedVolume {
+    /// A volume with a session of its own, and mount pods as the driver makes them.
+    #[must_use]
+    pub fn new(volume: VolumeId, spec: MountSpec, resources: Resources) -> Self {
+        Self { volume, spec, resources, pod: PodShape::default(), shown: Shown::Whole }
+    }
 }
 
 /// Why a record is none of a mount pod.
@@ -90,7 +105,7 @@ pub fn new_pod(
         spec: Some(PodSpec {
             containers: vec![Container {
                 name: CONTAINER.to_owned(),
-                resources: Some(requirements(served.resources)),
+                resources: Some(requirements(served.resources, served.pod.requests)),
                 ..Container::default()
             }],
             ..PodSpec::default()
@@ -99,14 +114,18 @@ pub fn new_pod(
     })
 }
 
-fn requirements(resources: Resources) -> ResourceRequirements {
-    let cpu = resources.cpu_limit.map(|CpuMillis(millis)| ("cpu".to_owned(), Quantity(format!("{millis}m"))));
-    let memory =
-        resources.memory_limit.map(|MemoryBytes(bytes)| ("memory".to_owned(), Quantity(bytes.to_string())));
+fn requirements(limits: Resources, requests: Requests) -> ResourceRequirements {
     ResourceRequirements {
-        limits: Some(cpu.into_iter().chain(memory).collect()),
-        ..ResourceRequirements::default()
+        limits: Some(quantities(limits.cpu_limit, limits.memory_limit)),
+        requests: Some(quantities(requests.cpu, requests.memory)).filter(|requests| !requests.is_empty()),
+        claims: None,
     }
+}
+
+fn quantities(cpu: Option<CpuMillis>, memory: Option<MemoryBytes>) -> BTreeMap<String, Quantity> {
+    let cpu = cpu.map(|CpuMillis(millis)| ("cpu".to_owned(), Quantity(format!("{millis}m"))));
+    let memory = memory.map(|MemoryBytes(bytes)| ("memory".to_owned(), Quantity(bytes.to_string())));
+    cpu.into_iter().chain(memory).collect()
 }
 
 /// The session that a record belongs to.
@@ -197,8 +216,10 @@ fn unreadable<E: std::error::Error + Send + Sync + 'static>(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::volume::{ClientKind, Exclusivity, TargetPath};
+    use crate::volume::{ClientKind, Exclusivity, SecretFiles, TargetPath};
 
     fn served() -> ServedVolume {
         let spec = MountSpec {
@@ -210,7 +231,9 @@ mod tests {
         };
         let resources =
             Resources { cpu_limit: Some(CpuMillis(500)), memory_limit: Some(MemoryBytes(1 << 20)) };
-        ServedVolume { volume: "data#v".parse().unwrap(), spec, resources }
+        let pod = PodShape { delete_delay: Some(Duration::from_secs(60)), ..PodShape::default() };
+        let volume = "data#v".parse().unwrap();
+        ServedVolume { volume, spec, resources, pod, shown: Shown::Whole }
     }
 
     fn stored() -> Pod {
@@ -232,6 +255,30 @@ mod tests {
         assert_eq!((fact.refs.len(), fact.delete_after), (1, None));
         assert_eq!(served_volume(&pod).unwrap(), served());
         assert_eq!(session_of(&pod).unwrap().as_str(), "0123456789abcdef0123456789abcdef");
+    }
+
+    #[test]
+    fn a_record_of_an_older_driver_is_read() {
+        let mut older = serde_json::to_value(served()).unwrap();
+        // Nor has it directories of the node, like the record of every pod without any.
+        assert!(older["pod"].get("host_directories").is_none());
+        for newer in ["pod", "shown"] {
+            older.as_object_mut().unwrap().remove(newer).unwrap();
+        }
+        let read: ServedVolume = serde_json::from_value(older).unwrap();
+        assert_eq!(read, ServedVolume { pod: PodShape::default(), ..served() });
+    }
+
+    #[test]
+    fn files_are_kept_for_the_next_generation_and_an_older_driver_wrote_none() {
+        let files = vec![SecretFiles { secret: "tls".parse().unwrap(), path: "/etc/tls".parse().unwrap() }];
+        let with_files = ServedVolume { pod: PodShape { files, ..served().pod }, ..served() };
+        let session = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        let record = new_pod("node", &session, Generation(1), &Refs::default(), &with_files).unwrap();
+        assert_eq!(served_volume(&record).unwrap(), with_files);
+        let without = serde_json::to_string(&served()).unwrap();
+        assert!(!without.contains("\"files\""), "{without}");
+        assert_eq!(serde_json::from_str::<ServedVolume>(&without).unwrap(), served());
     }
 
     #[test]

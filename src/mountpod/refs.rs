@@ -11,6 +11,8 @@ use crate::volume::{Exclusivity, TargetPath};
 pub const REF_PREFIX: &str = "ref.mountpod.dev/";
 /// Annotations with this prefix mark a ref that admits no other: `exclusive.mountpod.dev/<key>` = "true".
 pub const EXCLUSIVE_PREFIX: &str = "exclusive.mountpod.dev/";
+/// Annotations with this prefix say what a ref's target shows of a session that several volumes share: see `parts`.
+pub const PART_PREFIX: &str = "part.mountpod.dev/";
 /// When a mount pod without refs may end, in milliseconds since the Unix epoch.
 pub const DELETE_AFTER: &str = "mountpod.dev/delete-after";
 /// Hex digits of a ref key: an annotation's name part may have 63 characters.
@@ -19,7 +21,7 @@ const KEY_DIGITS: usize = 32;
 /// Does an annotation of that name belong to a ref?
 #[must_use]
 pub fn is_ref(annotation: &str) -> bool {
-    annotation.starts_with(REF_PREFIX) || annotation.starts_with(EXCLUSIVE_PREFIX)
+    [REF_PREFIX, EXCLUSIVE_PREFIX, PART_PREFIX].iter().any(|prefix| annotation.starts_with(prefix))
 }
 
 /// The references on one mount pod, by target.

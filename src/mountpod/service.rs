@@ -3,7 +3,10 @@
 use std::future::Future;
 
 use super::plan::Refusal;
-use crate::volume::{Access, ClientFault, MountSpec, Resources, Secrets, TargetPath, VolumeId};
+use crate::volume::{
+    Access, ClientFault, ClientKind, MountSpec, PodShape, Resources, SecretName, Secrets, TargetPath,
+    VolumeId,
+};
 
 /// A volume to be mounted at a target.
 #[derive(Debug, Clone)]
@@ -14,12 +17,31 @@ pub struct PublishRequest {
     pub target: TargetPath,
     /// How its client is run.
     pub spec: MountSpec,
+    /// Whose session it uses.
+    pub session: SessionUse,
     /// How the target may use it.
     pub access: Access,
     /// What the client may use; taken when a mount pod is created, not when one is there already.
     pub resources: Resources,
+    /// How its mount pod is made and kept; likewise.
+    pub pod: PodShape,
     /// Credentials for the client.
     pub secrets: Secrets,
+}
+
+/// Whose session does a volume use?
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SessionUse {
+    /// Its own: the spec names its directory.
+    #[default]
+    Own,
+    /// One that others use too: the spec names no directory, and serves the whole filesystem.
+    Shared {
+        /// Only those of the same group share it; `None` lets all volumes of the filesystem.
+        group: Option<String>,
+        /// The volume's directory: plain, relative, without `..`; empty for the whole filesystem.
+        directory: String,
+    },
 }
 
 /// Whose publishes can be known?
@@ -55,6 +77,9 @@ impl PublishedTargets for Elsewhere {
 
 /// The engine as the node desk sees it.
 pub trait MountService: PublishedTargets {
+    /// The client that serves a volume on this node; `None` when it is not published.
+    fn client(&self, volume: &VolumeId) -> Option<ClientKind>;
+
     /// Mounts a volume at a target. Asked again for the same, it succeeds at once.
     ///
     /// # Errors
@@ -122,6 +147,27 @@ pub enum Condition {
     },
 }
 
+/// Why can a mount pod not have the files that its client needs?
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoFiles {
+    /// There is no such Secret.
+    #[error(
+        "there is no Secret {secret} in namespace {namespace}, where mount pods look for it; make it there"
+    )]
+    Missing {
+        /// Its name.
+        secret: SecretName,
+        /// The mount pods' namespace.
+        namespace: String,
+    },
+    /// There is no cluster.
+    #[error(
+        "mount pods are local processes here, which have no Secrets of a cluster; put the files on this machine, and \
+         leave the key out"
+    )]
+    NoCluster,
+}
+
 /// What keeps a mount pod out of a cluster?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedBy {
@@ -150,6 +196,16 @@ pub enum MountError {
     NoSuchVolume {
         /// The volume.
         volume: VolumeId,
+    },
+    /// The volume has no directory in the session that it is to share.
+    #[error("the directory {directory:?} of volume {volume} {why}")]
+    NoSuchDirectory {
+        /// The volume.
+        volume: VolumeId,
+        /// The directory, below the root of the filesystem.
+        directory: String,
+        /// Why, as the rest of the sentence.
+        why: &'static str,
     },
     /// No volume of ours is mounted at the target.
     #[error("volume {volume} is not mounted at {target}")]
@@ -185,6 +241,9 @@ pub enum MountError {
         /// The API server's words; they name the quota or the policy.
         why: String,
     },
+    /// The mount pod can't have the files that the volume's Secret names.
+    #[error("secrets[\"configs\"]: {0}")]
+    NoFiles(NoFiles),
     /// The machine refused something.
     #[error("{what} failed")]
     Failed {

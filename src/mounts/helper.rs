@@ -6,6 +6,7 @@
 //! session.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -21,8 +22,10 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
+use super::bind::{BindError, bind};
+use super::cache::MountCache;
 use super::syscalls::{Unmount, unmount};
-use crate::volume::SessionId;
+use crate::volume::{SessionId, TargetPath, Writability};
 
 /// The hidden subcommand of the driver's program that does the helper's work.
 pub const HELPER_COMMAND: &str = "mount-helper";
@@ -48,6 +51,23 @@ pub enum HelperJob {
         /// A path within a mounted volume.
         path: PathBuf,
     },
+    /// Bind a directory of a session at a target.
+    Bind {
+        /// The session's own mount.
+        path: PathBuf,
+        /// Its source.
+        #[arg(long)]
+        source: String,
+        /// The directory below its root.
+        #[arg(long)]
+        directory: String,
+        /// Where.
+        #[arg(long)]
+        target: PathBuf,
+        /// Let nobody write there.
+        #[arg(long)]
+        read_only: bool,
+    },
     /// Unmount the mount of a session; the last unmount of a session waits until its client has flushed.
     Unmount {
         /// The mount point.
@@ -61,6 +81,8 @@ pub enum HelperJob {
 pub enum HelperAnswer {
     /// To `statfs`.
     Usage(Usage),
+    /// To `bind`.
+    Bound,
     /// To `unmount`.
     Unmounted,
     /// To `wake`.
@@ -92,13 +114,38 @@ impl HelperJob {
         match self {
             Self::Statfs { .. } => "statfs",
             Self::Wake { .. } => WAKE,
+            Self::Bind { .. } => "bind",
             Self::Unmount { .. } => "unmount",
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Self::Statfs { path } | Self::Wake { path } | Self::Unmount { path } => path,
+            Self::Statfs { path }
+            | Self::Wake { path }
+            | Self::Bind { path, .. }
+            | Self::Unmount { path } => path,
+        }
+    }
+
+    /// What its process is told beside name and path.
+    fn more_arguments(&self) -> Vec<OsString> {
+        match self {
+            Self::Statfs { .. } | Self::Wake { .. } | Self::Unmount { .. } => Vec::new(),
+            Self::Bind { source, directory, target, read_only, .. } => {
+                let valued = |name: &str, value: &OsStr| {
+                    let mut argument = OsString::from(name);
+                    argument.push(value);
+                    argument
+                };
+                let mut arguments = vec![
+                    valued("--source=", source.as_ref()),
+                    valued("--directory=", directory.as_ref()),
+                    valued("--target=", target.as_ref()),
+                ];
+                arguments.extend(read_only.then(|| "--read-only".into()));
+                arguments
+            }
         }
     }
 }
@@ -109,6 +156,9 @@ pub fn run_helper(job: &HelperJob) -> ExitCode {
     let answer = match job {
         HelperJob::Statfs { path } => usage(path).map(HelperAnswer::Usage),
         HelperJob::Wake { path } => wake(path).map(|()| HelperAnswer::Woken),
+        HelperJob::Bind { path, source, directory, target, read_only } => {
+            bind_part(path, source, directory, target, *read_only).map(|()| HelperAnswer::Bound)
+        }
         HelperJob::Unmount { path } => unmount(path, Unmount::IfUnused).map(|()| HelperAnswer::Unmounted),
     };
     let answer = answer.unwrap_or_else(|error| HelperAnswer::Failed {
@@ -117,6 +167,16 @@ pub fn run_helper(job: &HelperJob) -> ExitCode {
     let printed =
         serde_json::to_vec(&answer).map_err(io::Error::other).and_then(|line| io::stdout().write_all(&line));
     if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn bind_part(path: &Path, source: &str, directory: &str, target: &Path, read_only: bool) -> io::Result<()> {
+    let target: Option<TargetPath> = target.to_str().and_then(|target| target.parse().ok());
+    let target = target.ok_or(io::ErrorKind::InvalidInput)?;
+    let writability = if read_only { Writability::ReadOnly } else { Writability::ReadWrite };
+    bind(&MountCache::new()?, path, source, directory, &target, writability).map_err(|error| match error {
+        BindError::Kernel { source, .. } => source,
+        BindError::Target(_) | BindError::NoSession { .. } => io::Error::from(Errno::ESTALE),
+    })
 }
 
 /// statfs is never answered from a cache of the kernel.
@@ -259,6 +319,7 @@ impl Helpers {
         Command::new(&self.program)
             .args([HELPER_COMMAND, job.name()])
             .arg(job.path())
+            .args(job.more_arguments())
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::volume::Writability;
+use crate::volume::{Execution, Writability};
 
 // Numbers of include/uapi/linux/mount.h that the libc crate lacks.
 const OPEN_TREE_CLONE: c_uint = 1;
@@ -46,22 +46,26 @@ pub enum Unmount {
     Abort,
 }
 
-/// Mounts a FUSE connection: root's, for all users, with the kernel checking permissions.
+/// Mounts a FUSE connection with this source and type: root's, for all users, with the kernel checking permissions.
 ///
 /// # Errors
 /// As mount(2).
 pub fn mount_fuse(
     at: &Path,
-    source: &str,
-    fs_type: &str,
+    (source, fs_type): (&str, &str),
     device: BorrowedFd<'_>,
     max_read: u32,
+    execution: Execution,
 ) -> io::Result<()> {
     let options = format!(
         "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={max_read}",
         device.as_raw_fd()
     );
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let execution = match execution {
+        Execution::Allowed => MsFlags::empty(),
+        Execution::Refused => MsFlags::MS_NOEXEC,
+    };
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | execution;
     Ok(nix::mount::mount(Some(source), at, Some(fs_type), flags, Some(options.as_str()))?)
 }
 

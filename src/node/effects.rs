@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::config::NodeConfig;
 use super::links::Links;
 use super::outcome::{failed, of_runtime};
+use super::parts::Parts;
 use crate::mountpod::effects::{EffectError, Effects};
 use crate::mountpod::facts::{Facts, PodId};
 use crate::mountpod::plan::Step;
@@ -49,6 +50,7 @@ pub struct NodeEffects<R> {
     pub(super) mounts: Arc<MountCache>,
     pub(super) links: Links,
     pub(super) helpers: Helpers,
+    pub(super) parts: Parts,
     launches: Mutex<BTreeMap<SessionId, Arc<Launch>>>,
     /// Pods whose clients had their time to flush after the end of their session, and did not exit.
     overdue: Mutex<BTreeSet<PodId>>,
@@ -116,6 +118,7 @@ impl<R: MountPods> NodeEffects<R> {
             sessions: Arc::default(),
             mounts: Arc::new(mounts),
             links,
+            parts: Parts::default(),
             launches: Mutex::default(),
             overdue: Mutex::default(),
             openers: Mutex::default(),
@@ -247,6 +250,9 @@ impl<R: MountPods> NodeEffects<R> {
             self.runtime.list().iter().filter_map(|pod| pod_id(&pod.record).ok()).collect();
         self.overdue().retain(|pod| pods.contains(pod));
         self.launches().retain(|session, launch| Arc::strong_count(launch) > 1 || alive.contains(session));
+        let known: BTreeSet<SessionId> =
+            self.launches().keys().cloned().chain(alive.iter().cloned()).collect();
+        self.parts.retain(|session| known.contains(session));
         for session in recorded.into_iter().filter(|session| !alive.contains(session)) {
             let (state_dir, sessions) = (Arc::clone(&self.state_dir), Arc::clone(&self.sessions));
             let swept = blocking("remove a session's directory", move || {
@@ -271,7 +277,9 @@ impl<R: MountPods> Effects for NodeEffects<R> {
     async fn carry_out(&self, session: &SessionId, step: &Step) -> Result<(), EffectError> {
         match step {
             Step::CreatePod { generation, refs } => self.create_pod(session, *generation, refs).await,
-            Step::AddRef { pod, target, exclusivity } => self.add_ref(pod, target, *exclusivity).await,
+            Step::AddRef { pod, target, exclusivity } => {
+                self.add_ref(session, pod, target, *exclusivity).await
+            }
             Step::DropRef { pod, target, delete_after } => self.drop_ref(pod, target, *delete_after).await,
             Step::DeletePod { pod, resource_version } => self.delete_pod(pod, resource_version).await,
             Step::OpenSession => self.open_session(session).await,

@@ -8,6 +8,7 @@ mod effects;
 mod links;
 mod observe;
 mod outcome;
+mod parts;
 mod pod_steps;
 mod reconcile;
 mod service;

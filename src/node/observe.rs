@@ -49,6 +49,7 @@ impl<R: MountPods> NodeEffects<R> {
             pods,
             wanted: BTreeSet::new(),
             gone,
+            delete_delay: self.launch_of(session).ok().and_then(|launch| launch.served.pod.delete_delay),
         })
     }
 
@@ -109,18 +110,19 @@ impl<R: MountPods> NodeEffects<R> {
     }
 
     fn bound(&self, session: &SessionId, table: &MountTable) -> Vec<BoundFact> {
-        let of_session = |mount: &&MountEntry| self.is_bind_of(session, mount);
+        let shows_parts = self.is_shared(session);
+        let is_root = |mount: &MountEntry| shows_parts || mount.root == Path::new("/");
+        let of_session = |mount: &&MountEntry| is_root(mount) && self.is_bind_of(session, mount);
         let targets: BTreeSet<_> = table.iter().filter(of_session).map(|mount| &mount.mount_point).collect();
         let stacks = targets.into_iter().flat_map(|target| table.stack_at(target));
         stacks.filter(of_session).filter_map(bound_fact).collect()
     }
 
-    /// Is that mount the whole session, bound at a target? A part of it was bound by somebody else, and so was the whole
-    /// of it for a container whose `subPath` is ".".
+    /// Is that mount of the session, bound at a target? What a container's `subPath` names was bound by the kubelet, also
+    /// where it is "." and the whole. Of a session that is one volume's own, targets show the whole alone.
     fn is_bind_of(&self, session: &SessionId, mount: &MountEntry) -> bool {
         self.state_dir.session_of(mount).as_ref() == Some(session)
             && !self.state_dir.is_own_mount(mount)
-            && mount.root == Path::new("/")
             && !self.config.kubelet_dir.as_ref().is_some_and(|dir| is_subpath(dir, &mount.mount_point))
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn of_runtime(what: &str, error: RuntimeError) -> EffectError {
             EffectError::Unknown { what: what.to_owned(), source: Some(Box::new(error)) }
         }
         RuntimeError::Refused { by, why, .. } => failed(what, MountError::PodRefused { by, why }),
+        RuntimeError::NoFiles { why, .. } => failed(what, MountError::NoFiles(why)),
         RuntimeError::Failed { .. } => failed(what, error),
     }
 }

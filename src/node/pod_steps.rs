@@ -6,6 +6,7 @@ use super::effects::NodeEffects;
 use super::outcome::{failed, of_runtime, stale};
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{Generation, PodId, ResourceVersion, Timestamp};
+use crate::mountpod::parts::part_annotation_name;
 use crate::mountpod::pod::{new_pod, pod_id};
 use crate::mountpod::refs::{DELETE_AFTER, Refs, ref_annotation_names, ref_annotations};
 use crate::runtime::{AnnotationPatch, MountPods, RuntimeError};
@@ -20,8 +21,10 @@ impl<R: MountPods> NodeEffects<R> {
     ) -> Result<(), EffectError> {
         const WHAT: &str = "create the mount pod";
         let launch = self.launch_with_secrets(session).await?;
-        let pod = new_pod(&self.config.owner, session, generation, refs, &launch.served)
+        let mut pod = new_pod(&self.config.owner, session, generation, refs, &launch.served)
             .map_err(|error| failed(WHAT, error))?;
+        let parts = self.part_annotations(session, refs).await?;
+        pod.metadata.annotations.get_or_insert_default().extend(parts);
         let created = self.runtime.create(pod).await.map_err(|error| of_runtime(WHAT, error))?;
         if !launch.secrets.is_empty() {
             let pod = pod_id(&created).map_err(|error| failed(WHAT, error))?;
@@ -34,6 +37,7 @@ impl<R: MountPods> NodeEffects<R> {
 
     pub(super) async fn add_ref(
         &self,
+        session: &SessionId,
         pod: &PodId,
         target: &TargetPath,
         exclusivity: Exclusivity,
@@ -45,6 +49,9 @@ impl<R: MountPods> NodeEffects<R> {
         patch.extend(
             ref_annotations(target, exclusivity).into_iter().map(|(name, value)| (name, Some(value))),
         );
+        let refs = [(target.clone(), exclusivity)].into_iter().collect();
+        let parts = self.part_annotations(session, &refs).await?;
+        patch.extend(parts.into_iter().map(|(name, value)| (name, Some(value))));
         patch.insert(DELETE_AFTER.to_owned(), None);
         let patched = self.runtime.patch(&pod.name, &pod.uid, &patch).await;
         let record = patched.map_err(|error| of_runtime(WHAT, error))?;
@@ -60,6 +67,7 @@ impl<R: MountPods> NodeEffects<R> {
     ) -> Result<(), EffectError> {
         let mut patch: AnnotationPatch =
             ref_annotation_names(target).into_iter().map(|name| (name, None)).collect();
+        patch.insert(part_annotation_name(target), None);
         if let Some(Timestamp(moment)) = delete_after {
             patch.insert(DELETE_AFTER.to_owned(), Some(moment.to_string()));
         }

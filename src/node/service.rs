@@ -13,15 +13,16 @@ use super::outcome::{mount_error, target_error};
 use super::reconcile::keep_reconciled;
 use super::wake::keep_awake;
 use crate::mountpod::engine::Engine;
+use crate::mountpod::parts::{Part, Shown, refs_of_volume};
 use crate::mountpod::plan::{Goal, Refusal};
 use crate::mountpod::pod::{ServedVolume, is_of, refs_of, served_volume, session_of};
 use crate::mountpod::service::{
-    Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
+    Knowledge, MountError, MountService, PublishRequest, PublishedTargets, SessionUse, VolumeStats,
 };
 use crate::mounts::bind::remove_target;
 use crate::mounts::target::Place;
-use crate::runtime::{MountPods, RunningPod};
-use crate::volume::{Exclusivity, SessionId, ShareKey, TargetPath, VolumeId};
+use crate::runtime::MountPods;
+use crate::volume::{ClientKind, Exclusivity, MountSpec, SessionId, ShareKey, TargetPath, VolumeId};
 
 /// The engine on this node, and the tasks that keep what was published.
 #[derive(Debug)]
@@ -91,17 +92,31 @@ impl<R: MountPods> NodeService<R> {
     }
 
     async fn publish_now(&self, request: PublishRequest) -> Result<(), MountError> {
-        let PublishRequest { volume, target, spec, access, resources, secrets } = request;
+        let PublishRequest { volume, target, spec, session: wanted, access, resources, pod, secrets } =
+            request;
         let what = format!("publish of volume {volume}");
         let hash = spec.hash().map_err(|error| MountError::Failed { what, source: error.into() })?;
-        let session = SessionId::new(&ShareKey::Volume(volume.clone()), &hash);
+        let session = SessionId::new(&share_key(&volume, &spec, &wanted), &hash);
         self.refuse_own_places(&target)?;
-        self.refuse_beside_other_sessions(&volume, &session, &target, access.exclusivity)?;
+        self.refuse_beside_others(&volume, &session, &target, access.exclusivity)?;
         let before = self.look_at_target(&session, &target).await?;
         // Held through the publish, so that the sweep does not forget it.
-        let launch = self
-            .effects()
-            .remember(&session, Launch { served: ServedVolume { volume, spec, resources }, secrets });
+        let (shown, part, exclusivity) = match wanted {
+            SessionUse::Own => (Shown::Whole, None, access.exclusivity),
+            SessionUse::Shared { directory, .. } => {
+                let part = Part { volume: Some(volume.clone()), directory, exclusivity: access.exclusivity };
+                if before == TargetBefore::Mounted && self.effects().shows_another(&session, &target, &part) {
+                    return Err(taken(target));
+                }
+                // The engine counts targets of all volumes of the session; who is in whose way was looked at above.
+                (Shown::Part, Some(part), Exclusivity::Shared)
+            }
+        };
+        let served = ServedVolume { volume, spec, resources, pod, shown };
+        let launch = self.effects().remember(&session, Launch { served, secrets });
+        if let Some(part) = part {
+            self.effects().parts.show(&session, &target, part);
+        }
         if self.effects().device_of(&session).is_none() {
             // Before anything is created for it: does the volume exist?
             self.effects().tree_of(&launch).await.map_err(mount_error)?;
@@ -109,7 +124,7 @@ impl<R: MountPods> NodeService<R> {
         let goal = Goal::Publish {
             target: target.clone(),
             writability: access.writability,
-            exclusivity: access.exclusivity,
+            exclusivity,
             attempts: 0,
         };
         let _look = self.effects().look_afterwards();
@@ -117,6 +132,9 @@ impl<R: MountPods> NodeService<R> {
         match published {
             Ok(_) => Ok(()),
             Err(error) => {
+                if error.is_final() {
+                    self.effects().parts.forget(&session, &target);
+                }
                 if error.is_final() && before == TargetBefore::Absent {
                     self.give_back(target).await;
                 }
@@ -139,26 +157,26 @@ impl<R: MountPods> NodeService<R> {
         }
     }
 
-    /// A volume has several sessions when it is published with several credentials; the engine sees one of them.
-    fn refuse_beside_other_sessions(
+    /// A volume has several sessions when it is published with several credentials; the engine sees one of them. And in a
+    /// session that several volumes share, it does not know which targets are of one volume.
+    fn refuse_beside_others(
         &self,
         volume: &VolumeId,
         session: &SessionId,
         target: &TargetPath,
         exclusivity: Exclusivity,
     ) -> Result<(), MountError> {
-        for pod in self.pods_of(volume).iter().filter(|pod| !is_of(&pod.record, session)) {
-            if let Some(other) = refs_of(&pod.record).in_the_way(target, exclusivity) {
+        for pod in self.effects().runtime.list() {
+            let Ok(served) = served_volume(&pod.record) else { continue };
+            if served.shown == Shown::Whole && is_of(&pod.record, session) {
+                continue;
+            }
+            let refs = refs_of_volume(&pod.record, &served, volume);
+            if let Some(other) = refs.in_the_way(target, exclusivity) {
                 return Err(Refusal::InUse { other: other.clone() }.into());
             }
         }
         Ok(())
-    }
-
-    fn pods_of(&self, volume: &VolumeId) -> Vec<RunningPod> {
-        let mut pods = self.effects().runtime.list();
-        pods.retain(|pod| served_volume(&pod.record).is_ok_and(|served| served.volume == *volume));
-        pods
     }
 
     /// Is the target free for this session, and was its directory there?
@@ -170,12 +188,8 @@ impl<R: MountPods> NodeService<R> {
         let table = self.effects().table().await.map_err(mount_error)?;
         if let Some(top) = table.stack_at(target.as_path()).last() {
             return match self.effects().state_dir.session_of(top) {
-                Some(other) if other == *session => Ok(TargetBefore::There),
-                Some(_) => Err(MountError::Target {
-                    target: target.clone(),
-                    why: "another volume, or this one with other parameters, is mounted there; unpublish it first"
-                        .to_owned(),
-                }),
+                Some(other) if other == *session => Ok(TargetBefore::Mounted),
+                Some(_) => Err(taken(target.clone())),
                 None => Err(MountError::Target {
                     target: target.clone(),
                     why: format!("{} ({}) is mounted there", top.source, top.fs_type),
@@ -200,7 +214,7 @@ impl<R: MountPods> NodeService<R> {
         self.refuse_own_places(target)?;
         let deadline = Instant::now() + self.limits.unpublish;
         let sessions = self.sessions_at(target).await?;
-        if let Some(other) = sessions.iter().find_map(|session| self.other_volume(session, volume)) {
+        if let Some(other) = sessions.iter().find_map(|session| self.other_volume(session, target, volume)) {
             // CSI spec, NodeUnpublishVolume: a volume that is not published at the target is no error.
             tracing::warn!(%volume, %target, %other, "another volume is published there; it is left alone");
             return Ok(());
@@ -208,16 +222,16 @@ impl<R: MountPods> NodeService<R> {
         for session in sessions {
             let goal = Goal::Unpublish { target: target.clone() };
             self.engine.achieve(&session, goal, deadline).await?;
+            self.effects().parts.forget(&session, target);
         }
         let target = target.clone();
         let remove = move || remove_target(&target).map_err(target_error);
         blocking("remove the target", remove).await.map_err(mount_error)
     }
 
-    /// The volume of a session, when it is known to be another one.
-    fn other_volume(&self, session: &SessionId, volume: &VolumeId) -> Option<VolumeId> {
-        let launch = self.effects().launch_of(session).ok()?;
-        (launch.served.volume != *volume).then(|| launch.served.volume.clone())
+    /// The volume that a session shows at a target, when it is known to be another one.
+    fn other_volume(&self, session: &SessionId, target: &TargetPath, volume: &VolumeId) -> Option<VolumeId> {
+        self.effects().volume_at(session, target).filter(|shown| shown != volume)
     }
 
     /// The sessions that are mounted at a target, topmost first, and those that count it.
@@ -239,14 +253,37 @@ impl<R: MountPods> NodeService<R> {
     }
 }
 
+fn share_key(volume: &VolumeId, spec: &MountSpec, wanted: &SessionUse) -> ShareKey {
+    let filesystem = || spec.filesystem.clone();
+    match wanted {
+        SessionUse::Own => ShareKey::Volume(volume.clone()),
+        SessionUse::Shared { group: Some(group), .. } => ShareKey::Group(filesystem(), group.clone()),
+        SessionUse::Shared { group: None, .. } => ShareKey::Filesystem(filesystem()),
+    }
+}
+
+fn taken(target: TargetPath) -> MountError {
+    let why =
+        "another volume, or this one with other parameters, is mounted there; unpublish it first".to_owned();
+    MountError::Target { target, why }
+}
+
 /// What a publish found at its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TargetBefore {
+    Mounted,
     There,
     Absent,
 }
 
 impl<R: MountPods> MountService for NodeService<R> {
+    fn client(&self, volume: &VolumeId) -> Option<ClientKind> {
+        let pods = self.effects().runtime.list();
+        let mut served = pods.iter().filter_map(|pod| Some((pod, served_volume(&pod.record).ok()?)));
+        let of_volume = served.find(|(pod, served)| !refs_of_volume(&pod.record, served, volume).is_empty());
+        of_volume.map(|(_, served)| served.spec.client)
+    }
+
     async fn publish(&self, request: PublishRequest) -> Result<(), MountError> {
         let what = format!("publish at {}", request.target);
         self.call(&what, self.publish_now(request)).await
@@ -269,11 +306,14 @@ impl<R: MountPods> PublishedTargets for NodeService<R> {
     const KNOWLEDGE: Knowledge = Knowledge::ThisNode;
 
     fn targets(&self, volume: &VolumeId) -> Vec<TargetPath> {
-        let pods = self.pods_of(volume);
-        let mut targets: Vec<TargetPath> = pods
-            .iter()
-            .flat_map(|pod| refs_of(&pod.record).iter().map(|(target, _)| target.clone()).collect::<Vec<_>>())
-            .collect();
+        let pods = self.effects().runtime.list();
+        let mut targets: Vec<TargetPath> = Vec::new();
+        for pod in &pods {
+            if let Ok(served) = served_volume(&pod.record) {
+                let refs = refs_of_volume(&pod.record, &served, volume);
+                targets.extend(refs.iter().map(|(target, _)| target.clone()));
+            }
+        }
         targets.sort();
         targets.dedup();
         targets

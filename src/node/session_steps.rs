@@ -15,6 +15,7 @@ use crate::agent::frames::{ClientLaunch, ClientState, Negotiated, Offer, ToAgent
 use crate::agent::messages::{SessionFds, Word};
 use crate::mountpod::effects::EffectError;
 use crate::mountpod::facts::{DeviceNumber, PodId, PodPhase};
+use crate::mountpod::parts::Shown;
 use crate::mounts::bind::{LastMount, UnbindError, bind, remove_target, unbind};
 use crate::mounts::helper::{HelperError, HelperJob};
 use crate::runtime::MountPods;
@@ -233,6 +234,9 @@ impl<R: MountPods> NodeEffects<R> {
         target: &TargetPath,
         writability: Writability,
     ) -> Result<(), EffectError> {
+        if self.launch_of(session)?.served.shown == Shown::Part {
+            return self.bind_part(session, target, writability).await;
+        }
         let (mount_point, source) =
             (self.state_dir.mount_point(session), self.state_dir.mount_source(session));
         let (mounts, target) = (Arc::clone(&self.mounts), target.clone());

@@ -18,10 +18,7 @@ fn launch(filesystem: &str) -> Launch {
         credentials: None,
     };
     let volume = format!("{filesystem}#v").parse().unwrap();
-    Launch {
-        served: ServedVolume { volume, spec, resources: Resources::default() },
-        secrets: Secrets::default(),
-    }
+    Launch { served: ServedVolume::new(volume, spec, Resources::default()), secrets: Secrets::default() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,8 +31,11 @@ impl<R: MountPods> NodeEffects<R> {
         let table = self.table().await.map_err(|error| looking(target, error))?;
         let stack = table.stack_at(target.as_path());
         let session = stack.last().and_then(|top| self.state_dir.session_of(top)).ok_or_else(not_mounted)?;
-        let serves_it = self.launch_of(&session).is_ok_and(|launch| launch.served.volume == *volume);
-        if serves_it { Ok(session) } else { Err(not_mounted()) }
+        if self.volume_at(&session, target).as_ref() == Some(volume) {
+            Ok(session)
+        } else {
+            Err(not_mounted())
+        }
     }
 
     /// Usage and condition of a volume. Without a client that answers there is no usage: all of it is 0 then.
@@ -45,7 +48,7 @@ impl<R: MountPods> NodeEffects<R> {
         if matches!(condition, Condition::Recovering { .. } | Condition::Lost { .. }) {
             return Ok(stats(Usage::default(), condition));
         }
-        let job = HelperJob::Statfs { path: self.state_dir.mount_point(session) };
+        let job = HelperJob::Statfs { path: self.place_of(session, target) };
         match run_beside_wake(&self.helpers, session, &job, self.config.limits.stats).await {
             Ok(HelperAnswer::Usage(usage)) => Ok(stats(usage, condition)),
             Ok(_) => {

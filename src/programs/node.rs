@@ -86,6 +86,7 @@ async fn runtime_options(options: &NodeOptions, state: &State) -> Result<Kuberne
             image_pull_secrets: options.image_pull_secrets.clone(),
             priority_class: options.priority_class.clone(),
             grace: AGENT_GRACE,
+            metrics_port: None,
         },
     })
 }

@@ -13,7 +13,7 @@ use kube::core::params::Preconditions;
 use tokio::sync::watch;
 
 use crate::mountpod::facts::{PodId, PodName, PodPhase, PodUid};
-use crate::mountpod::service::RefusedBy;
+use crate::mountpod::service::{NoFiles, RefusedBy};
 use crate::volume::Secrets;
 
 pub mod kubernetes;
@@ -54,7 +54,8 @@ pub trait MountPods: Send + Sync + 'static {
     /// Creates a pod; it is there when this returns, and starts on its own.
     ///
     /// # Errors
-    /// [`RuntimeError::AlreadyExists`] when a pod of that name is there, even one that is going.
+    /// [`RuntimeError::AlreadyExists`] when a pod of that name is there, even one that is going;
+    /// [`RuntimeError::NoFiles`] when it could only wait for its files.
     fn create(&self, pod: Pod) -> impl Future<Output = Result<Pod, RuntimeError>> + Send;
 
     /// Changes annotations of the pod with that uid, and gives back the record as it is then.
@@ -129,6 +130,14 @@ pub enum RuntimeError {
         by: RefusedBy,
         /// The API server's words.
         why: String,
+    },
+    /// The pod can't have the files that its client needs.
+    #[error("the mount pod {name} can't have its files: {why}")]
+    NoFiles {
+        /// The pod.
+        name: String,
+        /// Why.
+        why: NoFiles,
     },
     /// The request was not carried out.
     #[error("can't {what} the mount pod {name}")]

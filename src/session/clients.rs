@@ -2,8 +2,9 @@
 
 use super::init::Wanted;
 use crate::hostdir;
-use crate::juicefs::{self, options::InvalidOption};
-use crate::volume::{ClientKind, MountSpec};
+use crate::juicefs;
+use crate::juicefs::options::{InvalidOption, NO_EXECUTION};
+use crate::volume::{ClientKind, Execution, MountSpec};
 
 /// Its needs of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct ClientNeeds {
     pub wanted: Wanted,
     /// Bytes of its state memfd.
     pub state_bytes: u64,
+    /// May programs be run from its mounts?
+    pub execution: Execution,
 }
 
 /// What the client of a spec needs.
@@ -22,13 +25,21 @@ pub struct ClientNeeds {
 /// When an option of the spec asks for what can't be negotiated.
 pub fn needs_of(spec: &MountSpec) -> Result<ClientNeeds, InvalidOption> {
     Ok(match spec.client {
-        ClientKind::Hostdir => {
-            ClientNeeds { fs_type: "fuse.hostdir", wanted: hostdir_wants(), state_bytes: hostdir::STATE_LEN }
-        }
+        ClientKind::Hostdir => ClientNeeds {
+            fs_type: "fuse.hostdir",
+            wanted: hostdir_wants(),
+            state_bytes: hostdir::STATE_LEN,
+            execution: Execution::Allowed,
+        },
         ClientKind::Juicefs => ClientNeeds {
             fs_type: "fuse.juicefs",
             wanted: juicefs::wanted::wanted(&spec.options)?,
             state_bytes: juicefs::saved::STATE_BYTES,
+            execution: if spec.options.contains_key(NO_EXECUTION) {
+                Execution::Refused
+            } else {
+                Execution::Allowed
+            },
         },
     })
 }

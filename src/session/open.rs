@@ -103,7 +103,7 @@ fn mount_session(
     let state = create_state(needs.state_bytes).map_err(system("create the client's state"))?;
     let fuse = open_device().map_err(system("open /dev/fuse"))?;
     let source = state_dir.mount_source(session);
-    mount_fuse(mount_point, &source, needs.fs_type, fuse.as_fd(), needs.wanted.max_write)
+    mount_fuse(mount_point, (&source, needs.fs_type), fuse.as_fd(), needs.wanted.max_write, needs.execution)
         .map_err(system("mount the session"))?;
     let negotiated = answer_init(fuse.as_fd(), &needs.wanted)?;
     let device = device_at(mount_point, &source).map_err(system("find the session in the mount table"))?;

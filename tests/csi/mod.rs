@@ -21,7 +21,7 @@ use mountpod::mountpod::service::{
     Condition, Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
 };
 use mountpod::provision::hostdir::Hostdir;
-use mountpod::volume::{NodeKey, TargetPath, VolumeId};
+use mountpod::volume::{ClientKind, NodeKey, TargetPath, VolumeId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,11 @@ pub(crate) struct RecordingMounts {
 }
 
 impl MountService for RecordingMounts {
+    fn client(&self, volume: &VolumeId) -> Option<ClientKind> {
+        let published = self.published.lock().unwrap();
+        published.iter().find(|seen| seen.volume == *volume).map(|seen| seen.spec.client)
+    }
+
     async fn publish(&self, request: PublishRequest) -> Result<(), MountError> {
         self.calls.lock().unwrap().push(format!("publish {} at {}", request.volume, request.target));
         let gate = self.gate.lock().unwrap().clone();

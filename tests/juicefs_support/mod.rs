@@ -7,10 +7,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use mountpod::mountpod::service::PublishRequest;
+use mountpod::mountpod::service::{PublishRequest, SessionUse};
 use mountpod::volume::{
-    Access, ClientKind, CredentialsDigest, Exclusivity, MountSpec, NodeKey, Resources, Secrets, TargetPath,
-    Writability,
+    Access, ClientKind, CredentialsDigest, Exclusivity, MountSpec, NodeKey, PodShape, Resources, Secrets,
+    TargetPath, Writability,
 };
 use tokio::process::{Child, Command};
 
@@ -132,6 +132,8 @@ pub fn request(name: &str, target: &TargetPath, secret: &BTreeMap<String, String
         },
         access: Access { writability: Writability::ReadWrite, exclusivity: Exclusivity::Shared },
         resources: Resources::default(),
+        session: SessionUse::Own,
+        pod: PodShape::default(),
         secrets,
     }
 }

@@ -61,7 +61,7 @@ impl Unserved {
         let state_dir = StateDir::create(&directory.path().join("engine")).unwrap();
         let (volume, spec) = (volume("v"), spec(""));
         let session = SessionId::new(&ShareKey::Volume(volume.clone()), &spec.hash().unwrap());
-        let served = ServedVolume { volume, spec, resources: Resources::default() };
+        let served = ServedVolume::new(volume, spec, Resources::default());
         let opened = open_session(&state_dir, &session, &served).unwrap();
         Self { directory, state_dir, session, opened }
     }

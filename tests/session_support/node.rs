@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use mountpod::mountpod::pod::served_volume;
 use mountpod::mountpod::refs::Refs;
-use mountpod::mountpod::service::{MountError, MountService, PublishRequest};
+use mountpod::mountpod::service::{MountError, MountService, PublishRequest, SessionUse};
 use mountpod::node::{NodeConfig, NodeService};
 use mountpod::programs::processes;
 use mountpod::runtime::MountPods;
 use mountpod::runtime::process::{ProcessOptions, ProcessRuntime};
-use mountpod::volume::{Access, Exclusivity, Resources, Secrets, TargetPath, VolumeId, Writability};
+use mountpod::volume::{
+    Access, Exclusivity, PodShape, Resources, Secrets, TargetPath, VolumeId, Writability,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{sleep, timeout};
@@ -165,6 +167,8 @@ pub fn request(name: &str, target: &TargetPath, writability: Writability) -> Pub
         spec: spec(name),
         access: Access { writability, exclusivity: Exclusivity::Shared },
         resources: Resources::default(),
+        session: SessionUse::Own,
+        pod: PodShape::default(),
         secrets: Secrets::default(),
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn of(world: &World, id: &SessionId) -> Facts {
         bound: bound(session),
         wanted: [].into(),
         gone: gone(session),
+        delete_delay: None,
     }
 }
 

@@ -10,11 +10,11 @@ use super::super::{capability, request as check};
 use super::Desk;
 use crate::config::field::InvalidField;
 use crate::config::parameters::{VolumeParameters, is_inline, overlaid};
-use crate::mountpod::service::{MountError, MountService, PublishRequest};
+use crate::mountpod::service::{MountError, MountService, PublishRequest, SessionUse};
 use crate::provision::InlineVolumes;
 use crate::volume::{
-    Access, ClientKind, CredentialsDigest, Exclusivity, MountSpec, Resources, Secrets, TargetPath, VolumeId,
-    Writability,
+    Access, ClientKind, CredentialsDigest, Exclusivity, MountSpec, PodShape, Resources, Secrets, TargetPath,
+    VolumeId, Writability,
 };
 
 /// How a volume is to be mounted.
@@ -77,7 +77,9 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
             options: BTreeMap::new(),
             credentials: CredentialsDigest::of(&secrets, &self.node.key),
         };
-        self.mounts.publish(PublishRequest { volume, target, spec, access, resources, secrets }).await
+        let (session, pod) = (SessionUse::Own, PodShape::default());
+        let request = PublishRequest { volume, target, spec, session, access, resources, pod, secrets };
+        self.mounts.publish(request).await
     }
 
     pub(super) async fn unpublish(

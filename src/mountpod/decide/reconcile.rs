@@ -43,7 +43,7 @@ fn drop_abandoned(view: &View<'_>, steps: &mut Steps) -> bool {
     };
     let all_abandoned = view.claims.iter().all(|(target, _)| abandoned(&target));
     let last = all_abandoned && view.facts.wanted.is_empty();
-    let delete_after = last.then(|| view.facts.now.after(view.limits.delete_delay));
+    let delete_after = last.then(|| view.end_from_now());
     for (target, _) in view.claims.iter().filter(|(target, _)| abandoned(target)) {
         drop_refs(view, target, delete_after, "its workload is gone and the target is not mounted", steps);
     }

@@ -13,7 +13,7 @@ pub(super) fn plan(view: &View<'_>, target: &TargetPath) -> Plan {
         steps.add(Step::Unbind { target: target.clone() }, "the target is given back");
     }
     let last = view.facts.wanted.is_empty() && view.claims.iter().all(|(claim, _)| claim == target);
-    let moment = view.facts.now.after(view.limits.delete_delay);
+    let moment = view.end_from_now();
     let counted = view.facts.pods.iter().any(|pod| pod.refs.contains(target));
     drop_refs(view, target, last.then_some(moment), "the target is bound no more", &mut steps);
     if !last {

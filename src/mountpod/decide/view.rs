@@ -57,13 +57,18 @@ impl<'a> View<'a> {
         Step::CreatePod { generation: Generation(newest.saturating_add(1)), refs }
     }
 
+    /// When a session that is used until now is to end.
+    pub(super) fn end_from_now(&self) -> Timestamp {
+        self.facts.now.after(self.facts.delete_delay.unwrap_or(self.limits.delete_delay))
+    }
+
     /// Until when is an unused session kept? `None`: it may end now.
     pub(super) fn kept_until(&self) -> Option<Timestamp> {
         // A pod that can't start is worth nothing to whoever comes next.
         self.current.filter(|pod| stuck(pod).is_none())?;
         let moment = self.facts.pods.iter().filter_map(|pod| pod.delete_after).max()?;
         // Further away than the delay: written before the clock was set back, or before the delay was shortened.
-        let plausible = self.facts.now.after(self.limits.delete_delay);
+        let plausible = self.end_from_now();
         (moment > self.facts.now && moment <= plausible).then_some(moment)
     }
 }

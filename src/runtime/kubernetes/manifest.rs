@@ -1,24 +1,32 @@
 //! How does the record of a mount pod become a pod that a cluster admits, places and leaves alone?
 //!
-//! Design section 7, field by field: no privilege, no token, no host path, nothing that evicts it before its workloads.
+//! Design section 7, field by field: no privilege, no token, no directory of the node unless the administrator allows it,
+//! nothing that evicts it before its workloads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, EmptyDirVolumeSource, LocalObjectReference, NodeAffinity,
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSecurityContext, PodSpec,
-    ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
+    Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EphemeralVolumeSource,
+    HostPathVolumeSource, LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+    NodeSelectorTerm, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, Pod, PodSecurityContext,
+    PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
+    VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use sha2::{Digest, Sha256};
 
+use super::files;
+use crate::juicefs::options::CACHE_IN_POD;
 use crate::mountpod::facts::Generation;
-use crate::mountpod::pod::{NotAMountPod, OWNER_LABEL, generation_of, served_volume, session_of};
-use crate::volume::ClientKind;
+use crate::mountpod::pod::{
+    NotAMountPod, OWNER_LABEL, ServedVolume, generation_of, served_volume, session_of,
+};
+use crate::volume::{CacheVolume, ClientKind, HostDirectory, OF_THE_DRIVER, UNPRIVILEGED_USER};
 
 /// Label: the node that the pod serves, in the form that labels allow.
 pub const NODE_LABEL: &str = "mountpod.dev/node";
@@ -36,16 +44,22 @@ const AGENT_DIR_SIZE: &str = "1Mi";
 const OPEN_FILES_SIZE: &str = "64Mi";
 /// What an idle agent and its client are sure to need, so that the scheduler counts the pod at all.
 const CPU_REQUEST: &str = "10m";
-/// As above; measured sizes of other clients may ask for more through StorageClass parameters.
+/// As above, with the built-in client.
 const MEMORY_REQUEST: &str = "32Mi";
+/// As above, with an idle JuiceFS client, which alone takes 30 MiB. What it needs at work, StorageClass parameters say.
+const MEMORY_REQUEST_OF_JUICEFS: &str = "64Mi";
+/// The volume with the client's cache.
+const CACHE_VOLUME: &str = "cache";
+/// The volumes with directories of the node, before their numbers.
+const HOST_VOLUME: &str = "node";
 /// The user of a client that gives files to others; the image's own user is nobody.
 const ROOT: i64 = 0;
-/// The user of every client that does not own files for others; the image's user as well.
-const NOBODY: i64 = 65532;
 /// Cluster autoscaler: the workloads decide whether a node can go, their mount pods never keep it.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// hostdir gives files the owners and modes that workloads ask for. No more than Pod Security `baseline` allows.
 const OWNER_CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
+/// The name of the port with a client's metrics, for monitors that look for pods by port names.
+const METRICS: &str = "metrics";
 /// Longest value of a label (Kubernetes API, "Labels and Selectors").
 const LABEL_MAX: usize = 63;
 /// Hex digits that tell long node names apart.
@@ -66,6 +80,8 @@ pub struct PodTemplate {
     pub priority_class: String,
     /// How long an agent that is asked to end may go on serving: the pod's termination grace period as well.
     pub grace: Duration,
+    /// Where clients that have metrics tell them; `None`: nowhere.
+    pub metrics_port: Option<NonZeroU16>,
 }
 
 /// Where the mount pods of an engine belong.
@@ -98,7 +114,7 @@ impl Home {
 }
 
 /// The name of a node as the value of a label: itself, or for the few that are too long, its beginning and a hash.
-fn label_form(node: &str) -> String {
+pub(super) fn label_form(node: &str) -> String {
     if node.len() <= LABEL_MAX {
         return node.to_owned();
     }
@@ -112,7 +128,7 @@ fn label_form(node: &str) -> String {
 /// # Errors
 /// When the record is none of a mount pod.
 pub(super) fn manifest(record: Pod, template: &PodTemplate, home: &Home) -> Result<Pod, NotAMountPod> {
-    let client = served_volume(&record)?.spec.client;
+    let served = served_volume(&record)?;
     let name = pod_name(&record, home)?;
     let Pod { mut metadata, spec, .. } = record;
     metadata.name = Some(name);
@@ -130,7 +146,7 @@ pub(super) fn manifest(record: Pod, template: &PodTemplate, home: &Home) -> Resu
         block_owner_deletion: None,
     }]);
     let asked = spec.and_then(|spec| spec.containers.into_iter().next()).unwrap_or_default();
-    Ok(Pod { metadata, spec: Some(pod_spec(client, asked, template, home)), status: None })
+    Ok(Pod { metadata, spec: Some(pod_spec(&served, asked, template, home)), status: None })
 }
 
 /// The same session may be served on several nodes, and by several engines of one node: the name tells them apart.
@@ -143,16 +159,18 @@ fn pod_name(record: &Pod, home: &Home) -> Result<String, NotAMountPod> {
         hash.update(b"\0");
     }
     let digits = BASE32_NOPAD.encode(&hash.finalize()[..NAME_HASH_BYTES]).to_lowercase();
-    Ok(format!("mount-{digits}-{generation}"))
+    Ok(format!("{OF_THE_DRIVER}{digits}-{generation}"))
 }
 
-fn pod_spec(client: ClientKind, asked: Container, template: &PodTemplate, home: &Home) -> PodSpec {
+fn pod_spec(served: &ServedVolume, asked: Container, template: &PodTemplate, home: &Home) -> PodSpec {
+    let (client, cache) = (served.spec.client, &served.pod.cache);
     let user = rights_of(client).user;
+    let directories = named(&served.pod.host_directories);
     let secrets = template.image_pull_secrets.iter();
     PodSpec {
         affinity: Some(on_node(&home.node)),
         automount_service_account_token: Some(false),
-        containers: vec![container(client, asked, template)],
+        containers: vec![container(served, asked, template)],
         enable_service_links: Some(false),
         image_pull_secrets: Some(secrets.map(|name| LocalObjectReference { name: name.clone() }).collect()),
         priority_class_name: Some(template.priority_class.clone()),
@@ -166,12 +184,22 @@ fn pod_spec(client: ClientKind, asked: Container, template: &PodTemplate, home: 
             run_as_user: Some(user),
             run_as_group: Some(user),
             run_as_non_root: Some(true).filter(|_| user != ROOT),
+            // The root of a new volume is root's own; that of an emptyDir is everybody's.
+            fs_group: matches!(cache, CacheVolume::Claim { .. }).then_some(user),
             ..Default::default()
         }),
         termination_grace_period_seconds: Some(seconds(template.grace)),
         // It goes where its workload is, whatever taints that node has or gets.
         tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Default::default() }]),
-        volumes: Some(places_of(client).iter().map(in_memory).collect()),
+        volumes: Some(
+            places_of(client)
+                .iter()
+                .map(in_memory)
+                .chain(cache_volume(cache))
+                .chain(files::volumes(&served.pod.files))
+                .chain(directories.map(|(name, directory)| of_the_node(name, directory)))
+                .collect(),
+        ),
         ..Default::default()
     }
 }
@@ -212,6 +240,52 @@ fn mounted(place: &Writable) -> VolumeMount {
     VolumeMount { name: place.name.to_owned(), mount_path: place.path.to_owned(), ..Default::default() }
 }
 
+fn cache_volume(cache: &CacheVolume) -> Option<Volume> {
+    let volume = Volume { name: CACHE_VOLUME.to_owned(), ..Default::default() };
+    let quantity = |bytes: u64| Quantity(bytes.to_string());
+    match cache {
+        CacheVolume::None => None,
+        CacheVolume::Disk { bytes } => {
+            let size_limit = bytes.map(quantity);
+            Some(Volume { empty_dir: Some(EmptyDirVolumeSource { medium: None, size_limit }), ..volume })
+        }
+        CacheVolume::Claim { bytes, storage_class } => {
+            let requests = BTreeMap::from([("storage".to_owned(), quantity(*bytes))]);
+            let resources = VolumeResourceRequirements { requests: Some(requests), limits: None };
+            let spec = PersistentVolumeClaimSpec {
+                access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+                resources: Some(resources),
+                storage_class_name: storage_class.clone(),
+                ..Default::default()
+            };
+            let volume_claim_template = Some(PersistentVolumeClaimTemplate { metadata: None, spec });
+            Some(Volume { ephemeral: Some(EphemeralVolumeSource { volume_claim_template }), ..volume })
+        }
+    }
+}
+
+fn cache_mount(cache: &CacheVolume) -> Option<VolumeMount> {
+    let (name, mount_path) = (CACHE_VOLUME.to_owned(), CACHE_IN_POD.to_owned());
+    (*cache != CacheVolume::None).then(|| VolumeMount { name, mount_path, ..Default::default() })
+}
+
+/// The node's directories, each with the name of its volume.
+fn named(directories: &BTreeSet<HostDirectory>) -> impl Iterator<Item = (String, &HostDirectory)> {
+    directories.iter().enumerate().map(|(number, directory)| (format!("{HOST_VOLUME}-{number}"), directory))
+}
+
+/// One that is missing is made, as root's, and the agent tells whose it must be: were it only wanted, the pod would wait
+/// for it without a word of that in its status.
+fn of_the_node(name: String, directory: &HostDirectory) -> Volume {
+    let type_ = Some("DirectoryOrCreate".to_owned());
+    let host_path = Some(HostPathVolumeSource { path: directory.to_string(), type_ });
+    Volume { name, host_path, ..Default::default() }
+}
+
+fn at_its_own_path(name: String, directory: &HostDirectory) -> VolumeMount {
+    VolumeMount { name, mount_path: directory.to_string(), ..Default::default() }
+}
+
 /// Through the scheduler, not by `spec.nodeName`: a node without room is then found out before the kubelet rejects it,
 /// and a pod of higher priority takes the place of others.
 fn on_node(node: &str) -> Affinity {
@@ -231,16 +305,28 @@ fn on_node(node: &str) -> Affinity {
     }
 }
 
-fn container(client: ClientKind, asked: Container, template: &PodTemplate) -> Container {
+fn container(served: &ServedVolume, asked: Container, template: &PodTemplate) -> Container {
+    let (client, cache) = (served.spec.client, &served.pod.cache);
+    let directories = named(&served.pod.host_directories);
     let socket = PathBuf::from(AGENT_DIR).join(AGENT_SOCKET);
     let grace = seconds(template.grace).to_string();
+    let metrics = template.metrics_port.filter(|_| client.has_metrics());
     let added: Vec<_> = rights_of(client).capabilities.iter().map(|name| (*name).to_owned()).collect();
+    let mut args = vec!["--socket".to_owned(), socket.display().to_string(), "--grace".to_owned(), grace];
+    if let Some(port) = metrics {
+        args.extend(["--metrics-port".to_owned(), port.to_string()]);
+        args.extend(["--metrics-volume".to_owned(), served.volume.handle()]);
+    }
     Container {
         name: asked.name,
         image: Some(template.image.clone()),
         image_pull_policy: template.image_pull_policy.clone(),
-        args: Some(vec!["--socket".to_owned(), socket.display().to_string(), "--grace".to_owned(), grace]),
-        resources: Some(resources(asked.resources.unwrap_or_default())),
+        args: Some(args),
+        ports: metrics.map(|port| {
+            let container_port = i32::from(port.get());
+            vec![ContainerPort { name: Some(METRICS.to_owned()), container_port, ..Default::default() }]
+        }),
+        resources: Some(resources(client, asked.resources.unwrap_or_default())),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -250,17 +336,29 @@ fn container(client: ClientKind, asked: Container, template: &PodTemplate) -> Co
             }),
             ..Default::default()
         }),
-        volume_mounts: Some(places_of(client).iter().map(mounted).collect()),
+        volume_mounts: Some(
+            places_of(client)
+                .iter()
+                .map(mounted)
+                .chain(cache_mount(cache))
+                .chain(files::mounts(&served.pod.files))
+                .chain(directories.map(|(name, directory)| at_its_own_path(name, directory)))
+                .collect(),
+        ),
         ..Default::default()
     }
 }
 
-/// The requests are the limits where there are some: what a client may use, it will use in time.
-fn resources(asked: ResourceRequirements) -> ResourceRequirements {
-    let limits = asked.limits.unwrap_or_default();
-    let defaults = [("cpu", CPU_REQUEST), ("memory", MEMORY_REQUEST)];
-    let requests = defaults.map(|(name, default)| {
-        (name.to_owned(), limits.get(name).cloned().unwrap_or_else(|| Quantity(default.to_owned())))
+/// What is not said of the requests are the limits, where there are some: what a client may use, it will use in time.
+fn resources(client: ClientKind, asked: ResourceRequirements) -> ResourceRequirements {
+    let (said, limits) = (asked.requests.unwrap_or_default(), asked.limits.unwrap_or_default());
+    let memory = match client {
+        ClientKind::Hostdir => MEMORY_REQUEST,
+        ClientKind::Juicefs => MEMORY_REQUEST_OF_JUICEFS,
+    };
+    let requests = [("cpu", CPU_REQUEST), ("memory", memory)].map(|(name, default)| {
+        let quantity = said.get(name).or_else(|| limits.get(name)).cloned();
+        (name.to_owned(), quantity.unwrap_or_else(|| Quantity(default.to_owned())))
     });
     ResourceRequirements {
         requests: Some(requests.into()),
@@ -279,7 +377,7 @@ fn rights_of(client: ClientKind) -> Rights {
     if client.sets_owners() {
         Rights { user: ROOT, capabilities: &OWNER_CAPABILITIES }
     } else {
-        Rights { user: NOBODY, capabilities: &[] }
+        Rights { user: i64::from(UNPRIVILEGED_USER), capabilities: &[] }
     }
 }
 

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 mod cache;
 mod credentials;
+mod files;
 mod ghosts;
 mod manifest;
 mod outcome;
@@ -28,6 +29,7 @@ mod watching;
 
 use super::{AnnotationPatch, MountPods, RunningPod, RuntimeError};
 use crate::mountpod::facts::{PodId, PodName, PodUid};
+use crate::mountpod::pod::served_volume;
 use crate::mountpod::refs::is_ref;
 use crate::volume::Secrets;
 use cache::Cache;
@@ -181,9 +183,12 @@ impl MountPods for KubernetesRuntime {
         const WHAT: &str = "create";
         let shared = &self.shared;
         let asked = pod.metadata.name.clone().unwrap_or_default();
-        let manifest = manifest::manifest(pod, &shared.template, &shared.home)
-            .map_err(|error| RuntimeError::Failed { what: WHAT, name: asked, source: Box::new(error) })?;
+        let unreadable =
+            |error| RuntimeError::Failed { what: WHAT, name: asked.clone(), source: Box::new(error) };
+        let wanted = served_volume(&pod).map_err(unreadable)?.pod.files;
+        let manifest = manifest::manifest(pod, &shared.template, &shared.home).map_err(unreadable)?;
         let name = manifest.metadata.name.clone().unwrap_or_default();
+        files::look_for(shared, &name, &wanted).await?;
         let params = PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) };
         let created = within(CALL_LIMIT, shared.pods.create(&params, &manifest)).await;
         let created = match created.map_err(|error| runtime_error(WHAT, &name, error)) {

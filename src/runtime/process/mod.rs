@@ -32,6 +32,8 @@ mod sys;
 
 use super::{AnnotationPatch, MountPods, RunningPod, RuntimeError};
 use crate::mountpod::facts::{PodId, PodName, PodUid};
+use crate::mountpod::pod::served_volume;
+use crate::mountpod::service::NoFiles;
 use crate::volume::Secrets;
 use cgroups::{GroupName, Hierarchies};
 use records::{RecordError, Records, phase_of};
@@ -40,6 +42,8 @@ pub use records::WARNING;
 
 /// The agent's socket in the directory of its pod.
 const AGENT_SOCKET: &str = "agent.sock";
+/// The cache of a client in the directory of its pod, which goes with it.
+const CACHE_DIR: &str = "cache";
 /// In the runtime's directory: held by the one driver that uses it.
 const LOCK_FILE: &str = "lock";
 /// In the runtime's directory: the highest resource version that may have been given out.
@@ -61,6 +65,8 @@ pub struct ProcessOptions {
     pub program: PathBuf,
     /// Another program (with its first arguments) to be the agent; `--socket PATH` is added.
     pub agent: Option<Vec<String>>,
+    /// The JuiceFS client, instead of one beside the agent's program.
+    pub juicefs_program: Option<PathBuf>,
     /// How long a deleted pod may take to end by itself.
     pub delete_grace: Duration,
 }
@@ -73,6 +79,7 @@ impl ProcessOptions {
             dir,
             program: PathBuf::from("/proc/self/exe"),
             agent: None,
+            juicefs_program: None,
             delete_grace: DELETE_GRACE_DEFAULT,
         }
     }
@@ -275,6 +282,10 @@ impl MountPods for ProcessRuntime {
 
     async fn create(&self, pod: Pod) -> Result<Pod, RuntimeError> {
         let name = pod.metadata.name.clone().unwrap_or_default();
+        // A record that can't be read is refused below, with its reason.
+        if served_volume(&pod).is_ok_and(|served| !served.pod.files.is_empty()) {
+            return Err(RuntimeError::NoFiles { name, why: NoFiles::NoCluster });
+        }
         let shared = Arc::clone(&self.shared);
         let runtime = tokio::runtime::Handle::current();
         let created = self.shared.change(move |records| {

@@ -20,11 +20,11 @@ use super::leader::Leader;
 use super::limits::limits_of;
 use super::records::{Ending, RecordError, Records, leader_of, phase_of};
 use super::sys::{signal_process, watched};
-use super::{AGENT_SOCKET, ChangeError, Shared, locked};
+use super::{AGENT_SOCKET, CACHE_DIR, ChangeError, Shared, locked};
 use crate::mountpod::facts::{PodName, PodPhase, PodUid};
 use crate::mountpod::pod::served_volume;
 use crate::retry::Waits;
-use crate::volume::{CpuMillis, MemoryBytes};
+use crate::volume::{ClientKind, CpuMillis, MemoryBytes};
 
 /// A launcher takes milliseconds; on an overloaded machine a process start can take seconds.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
@@ -161,7 +161,8 @@ impl PodTask {
         if let Some(MemoryBytes(bytes)) = limits.memory_limit {
             command.arg("--memory-bytes").arg(bytes.to_string());
         }
-        if served_volume(&self.pod).is_ok_and(|served| !served.spec.client.sets_owners()) {
+        let client = served_volume(&self.pod).ok().map(|served| served.spec.client);
+        if client.is_some_and(|client| !client.sets_owners()) {
             command.arg("--no-capabilities");
         }
         command.arg("--");
@@ -170,6 +171,12 @@ impl PodTask {
             None => command.arg(&options.program).args(["mountpod", "mount-agent"]),
         };
         command.arg("--socket").arg(self.dir.join(AGENT_SOCKET));
+        if client == Some(ClientKind::Juicefs) {
+            command.arg("--cache-dir").arg(self.dir.join(CACHE_DIR));
+            if let Some(program) = &options.juicefs_program {
+                command.arg("--juicefs-program").arg(program);
+            }
+        }
         command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
         let output = timeout(LAUNCH_LIMIT, command.output()).await.map_err(|_| io::ErrorKind::TimedOut)??;
         if !output.status.success() {

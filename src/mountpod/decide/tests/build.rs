@@ -112,10 +112,16 @@ pub(super) fn facts(pods: impl IntoIterator<Item = PodFact>) -> Facts {
         bound: Vec::new(),
         wanted: [].into(),
         gone: [].into(),
+        delete_delay: None,
     }
 }
 
 impl Facts {
+    pub(super) fn delayed(mut self, delay: Duration) -> Self {
+        self.delete_delay = Some(delay);
+        self
+    }
+
     pub(super) fn connection(mut self, connection: ConnectionFact) -> Self {
         self.connection = connection;
         self

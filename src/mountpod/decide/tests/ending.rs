@@ -119,6 +119,36 @@ fn an_unused_pod_is_kept_for_the_delay() {
 }
 
 #[test]
+fn a_volume_may_say_how_long_its_pod_is_kept() {
+    check(
+        vec![
+            row(
+                "longer than the driver would",
+                facts([pod(1).refs(&["a"]).serving()]).held_by(1).bound("a").delayed(KEPT),
+                unpublish("a"),
+                "unbind a; drop a from 1 until 160000; reached; look again at 160000",
+            ),
+            row(
+                "kept",
+                facts([pod(1).until(NOW + 60_000).serving()]).held_by(1).delayed(KEPT),
+                Reconcile,
+                "reached; look again at 160000",
+            ),
+        ],
+        AT_ONCE,
+    );
+    check(
+        vec![row(
+            "not at all",
+            facts([pod(1).refs(&["a"]).serving()]).held_by(1).bound("a").delayed(AT_ONCE),
+            unpublish("a"),
+            "unbind a; drop a from 1 until 100000; close; look again",
+        )],
+        KEPT,
+    );
+}
+
+#[test]
 fn reconcile_ends_what_nobody_uses() {
     check(
         vec![
