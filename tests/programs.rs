@@ -36,7 +36,9 @@ fn help_names_the_programs_and_hides_what_only_the_driver_starts() {
     for word in ["standalone", "demo", "--log-level"] {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
-    for word in ["mount-agent", "mount-pod-launch", "mount-helper", "demo-writer"] {
+    for word in
+        ["mount-agent", "mount-pod-launch", "mount-helper", "give-directory", "look-at-places", "demo-writer"]
+    {
         assert!(!text.contains(word), "{word} is for the driver alone, yet stands in:\n{text}");
     }
     let text = said(&mountpod(&["standalone", "--help"]));

@@ -39,6 +39,12 @@ pub struct StandaloneOptions {
     #[arg(long = "hostdir-root", value_name = "NAME=DIR[,shared]")]
     pub hostdir_roots: Vec<HostdirRoot>,
 
+    /// The JuiceFS client of this machine, for volumes of JuiceFS. Without it such volumes are refused.
+    ///
+    /// Any Community client of version 1.4 will do; it is run unmodified. Mount pods in a cluster have one in their image.
+    #[arg(long, value_name = "PATH", value_parser = absolute_dir)]
+    pub juicefs_program: Option<PathBuf>,
+
     /// Name of the driver, as workloads and storage classes refer to it.
     #[arg(long, default_value = DEFAULT_DRIVER_NAME, value_name = "NAME")]
     pub driver_name: DriverName,

@@ -1,4 +1,6 @@
-//! What do a StorageClass's parameters, a volume's context and its mutable parameters say?
+//! What do a StorageClass's parameters, a volume's context and its mutable parameters say of a volume in a root?
+//!
+//! `client` tells whether it is in one; `juicefs` reads those of the others.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -188,6 +190,13 @@ pub fn snapshot_parameters(field: &str, map: &HashMap<String, String>) -> Result
     Ok(())
 }
 
+/// The context of a volume in this root.
+#[must_use]
+pub fn root_context(root: &FilesystemName) -> BTreeMap<String, String> {
+    let entries = [(CLIENT, ClientKind::Hostdir.as_str().to_owned()), (ROOT, root.to_string())];
+    BTreeMap::from(entries.map(|(key, value)| (key.to_owned(), value)))
+}
+
 /// Limits of which `newer` says some anew.
 #[must_use]
 pub fn overlaid(older: Resources, newer: Resources) -> Resources {
@@ -197,13 +206,18 @@ pub fn overlaid(older: Resources, newer: Resources) -> Resources {
     }
 }
 
+/// Volumes of other clients have parameters of their own (`client::client_of` tells them apart).
 fn client(value: &str) -> Result<ClientKind, String> {
-    let known = || ClientKind::ALL.iter().map(|client| client.as_str()).collect::<Vec<_>>().join(", ");
-    let found = ClientKind::ALL.iter().find(|client| client.as_str() == value);
-    if found == Some(&ClientKind::Juicefs) {
-        return Err(format!("is {}, which is not offered yet by volumes of this driver", quoted(value)));
+    let hostdir = ClientKind::Hostdir;
+    if value == hostdir.as_str() {
+        return Ok(hostdir);
     }
-    found.copied().ok_or_else(|| format!("is {}, known clients are: {}", quoted(value), known()))
+    Err(format!(
+        "is {}, but these are the parameters of the client {}, which alone has inline volumes; for another one use \
+         ephemeral.volumeClaimTemplate",
+        quoted(value),
+        hostdir.as_str()
+    ))
 }
 
 fn root(value: &str) -> Result<FilesystemName, String> {

@@ -4,7 +4,9 @@ use super::api::v1;
 use super::api::v1::volume_capability::access_mode::Mode;
 use super::api::v1::volume_capability::{AccessType, MountVolume};
 use crate::config::field::{InvalidField, plain_text, too_long};
-use crate::volume::{Access, Exclusivity, Writability};
+use crate::config::juicefs::MountOptions;
+use crate::juicefs::options::InvalidOption;
+use crate::volume::{Access, ClientKind, Exclusivity, Writability};
 
 /// CSI spec, `MountVolume.mount_flags`: "The total size of this repeated field SHALL NOT exceed 4 KiB".
 const MOUNT_FLAGS_BYTES_MAX: usize = 4096;
@@ -14,6 +16,9 @@ const READ_ONLY_FLAGS: &[&str] = &["ro"];
 /// Flags that say what is so anyway: mounts are writable, carry no set-id bits and no devices, and the kernel writes no
 /// access times of its own to a FUSE mount.
 const IDLE_FLAGS: &[&str] = &["rw", "nosuid", "nodev", "noatime", "nodiratime", "relatime"];
+
+/// File system types that a volume of JuiceFS may name: examples for the JuiceFS CSI driver do so in each PersistentVolume.
+pub(super) const JUICEFS_TYPES: &[&str] = &["juicefs"];
 
 /// Why a capability can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,26 +60,61 @@ pub(super) fn each(capabilities: &[v1::VolumeCapability]) -> Result<(), Capabili
     unsupported.map_or(Ok(()), |field| Err(CapabilityError::Unsupported(field)))
 }
 
-/// How a capability lets a target use its volume; `field` is the capability's name in errors.
+/// How a capability lets a target use a volume of the built-in client; `field` is the capability's name in errors.
 pub(super) fn access(field: &str, capability: &v1::VolumeCapability) -> Result<Access, CapabilityError> {
+    let (access, flags) = access_and_flags(field, capability, &[])?;
+    let writability = plain_flags(&format!("{field}.mount.mount_flags"), flags)?;
+    Ok(if writability == Writability::ReadOnly { Access { writability, ..access } } else { access })
+}
+
+/// Can a volume of that client be used so? Mount flags of JuiceFS, which are its client's options, are not read here.
+pub(super) fn usable(
+    field: &str,
+    capability: &v1::VolumeCapability,
+    client: ClientKind,
+) -> Result<(), CapabilityError> {
+    match client {
+        ClientKind::Hostdir => access(field, capability).map(drop),
+        ClientKind::Juicefs => access_and_flags(field, capability, JUICEFS_TYPES).map(drop),
+    }
+}
+
+/// An option that the client can't have, by the field that said it: mount flags, with their name, or other options.
+pub(super) fn invalid_option(
+    error: &InvalidOption,
+    (flags_field, flags): (&str, &[String]),
+    options_field: String,
+) -> InvalidField {
+    let said = MountOptions::of_flags(flags_field, flags);
+    let in_flags = said.is_ok_and(|options| options.client.contains_key(&error.name));
+    let field = if in_flags { flags_field.to_owned() } else { options_field };
+    InvalidField::new(field, format!("can't be used: {error}"))
+}
+
+/// How a capability lets a target use its volume, apart from its mount flags: those are the client's to read. `fs_types`
+/// are the file system types that it may name, which change nothing.
+pub(super) fn access_and_flags<'a>(
+    field: &str,
+    capability: &'a v1::VolumeCapability,
+    fs_types: &[&str],
+) -> Result<(Access, &'a [String]), CapabilityError> {
     let malformed =
         |name: &str, why: &str| CapabilityError::Malformed(InvalidField::new(format!("{field}.{name}"), why));
     let flags = match &capability.access_type {
         None => return Err(malformed("access_type", "is missing: mount must be set")),
-        Some(AccessType::Mount(mount)) => mount_flags(&format!("{field}.mount"), mount)?,
+        Some(AccessType::Mount(mount)) => mount_flags(&format!("{field}.mount"), mount, fs_types)?,
         Some(AccessType::Block(_)) => {
             let why = "is not offered: volumes are file systems, not block devices";
             return Err(CapabilityError::Unsupported(InvalidField::new(format!("{field}.block"), why)));
         }
     };
     let mode = capability.access_mode.as_ref().ok_or_else(|| malformed("access_mode", "is missing"))?;
-    let access = match Mode::try_from(mode.mode) {
+    match Mode::try_from(mode.mode) {
         Err(_) | Ok(Mode::Unknown) => {
-            return Err(malformed("access_mode.mode", &format!("is {}, which is no access mode", mode.mode)));
+            Err(malformed("access_mode.mode", &format!("is {}, which is no access mode", mode.mode)))
         }
-        Ok(known) => of_mode(known),
-    };
-    Ok(if flags == Writability::ReadOnly { Access { writability: flags, ..access } } else { access })
+        Ok(known) => Ok((of_mode(known), flags)),
+    }
 }
 
 /// A shared file system honours every mode. Only one of them makes a second target on a node an error: see the table
@@ -92,38 +132,47 @@ fn of_mode(mode: Mode) -> Access {
     Access { writability, exclusivity }
 }
 
-fn mount_flags(field: &str, mount: &MountVolume) -> Result<Writability, CapabilityError> {
+/// The flags of a mount whose other fields are as they may be.
+fn mount_flags<'a>(
+    field: &str,
+    mount: &'a MountVolume,
+    fs_types: &[&str],
+) -> Result<&'a [String], CapabilityError> {
     let checked = |name: &str, value: &str| {
         plain_text(&format!("{field}.{name}"), value).map(drop).map_err(CapabilityError::Malformed)
     };
     checked("fs_type", &mount.fs_type)?;
     checked("volume_mount_group", &mount.volume_mount_group)?;
-    let flags_field = format!("{field}.mount_flags");
     let bytes: usize = mount.mount_flags.iter().map(String::len).sum();
     if bytes > MOUNT_FLAGS_BYTES_MAX {
-        return Err(CapabilityError::Malformed(too_long(&flags_field, bytes, MOUNT_FLAGS_BYTES_MAX)));
+        let field = format!("{field}.mount_flags");
+        return Err(CapabilityError::Malformed(too_long(&field, bytes, MOUNT_FLAGS_BYTES_MAX)));
     }
-    let unsupported = |name: String, why: String| CapabilityError::Unsupported(InvalidField::new(name, why));
-    if !mount.fs_type.is_empty() {
-        let why =
-            "must be empty: volumes are served by a FUSE client, which has no file system types".to_owned();
-        return Err(unsupported(format!("{field}.fs_type"), why));
+    let unsupported = |name: &str, why: String| {
+        CapabilityError::Unsupported(InvalidField::new(format!("{field}.{name}"), why))
+    };
+    if !mount.fs_type.is_empty() && !fs_types.contains(&mount.fs_type.as_str()) {
+        let known: String = fs_types.iter().map(|known| format!(" or {known:?}")).collect();
+        let why = format!("must be empty{known}: volumes are served by a FUSE client");
+        return Err(unsupported("fs_type", why));
     }
     if !mount.volume_mount_group.is_empty() {
         let why = "is not offered: this driver does not claim VOLUME_MOUNT_GROUP".to_owned();
-        return Err(unsupported(format!("{field}.volume_mount_group"), why));
+        return Err(unsupported("volume_mount_group", why));
     }
+    Ok(&mount.mount_flags)
+}
+
+fn plain_flags(field: &str, flags: &[String]) -> Result<Writability, CapabilityError> {
     let mut writability = Writability::ReadWrite;
-    for (index, flag) in mount.mount_flags.iter().enumerate() {
+    for (index, flag) in flags.iter().enumerate() {
         if READ_ONLY_FLAGS.contains(&flag.as_str()) {
             writability = Writability::ReadOnly;
         } else if !IDLE_FLAGS.contains(&flag.as_str()) {
             // The flag itself is not repeated: CSI calls mount flags sensitive.
             let known = [READ_ONLY_FLAGS, IDLE_FLAGS].concat().join(", ");
-            return Err(unsupported(
-                format!("{flags_field}[{index}]"),
-                format!("is unknown; known flags are: {known}"),
-            ));
+            let why = format!("is unknown; known flags are: {known}");
+            return Err(CapabilityError::Unsupported(InvalidField::new(format!("{field}[{index}]"), why)));
         }
     }
     Ok(writability)
@@ -175,6 +224,16 @@ mod tests {
             let got = access("c", &capability(Mode::MultiNodeMultiWriter.into(), with_flags(flags))).unwrap();
             assert_eq!(got.writability, want, "{flags:?}");
         }
+    }
+
+    #[test]
+    fn the_flags_of_another_client_are_given_as_they_are() {
+        let mount = MountVolume { fs_type: "juicefs".to_owned(), ..with_flags(&["ro", "cache-size=1"]) };
+        let capability = capability(Mode::SingleNodeSingleWriter.into(), mount);
+        let (access, flags) = access_and_flags("c", &capability, &["juicefs"]).unwrap();
+        assert_eq!((access.writability, flags.len()), (Writability::ReadWrite, 2));
+        let error = access_and_flags("c", &capability, &[]).unwrap_err();
+        assert_eq!(InvalidField::from(error).field, "c.mount.fs_type");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! are not malformed: the thing does not exist.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
@@ -11,6 +12,7 @@ use super::api::v1;
 use super::status::RpcError;
 use crate::config::capacity::CapacityRange;
 use crate::config::field::{InvalidField, entry, plain_map, plain_text, quoted, too_long};
+use crate::config::juicefs::IgnoredKey;
 use crate::config::parameters::ROOT;
 use crate::provision::{Catalog, Filesystem};
 use crate::volume::{FilesystemName, InvalidTarget, Secrets, SnapshotId, TargetPath, VolumeId};
@@ -28,6 +30,19 @@ pub(super) fn required_text<'a>(field: &'static str, text: &'a str) -> Result<&'
 /// A `volume_id`.
 pub(super) fn volume_id(field: &'static str, text: &str) -> Result<Option<VolumeId>, InvalidField> {
     id(field, text)
+}
+
+/// The volume of a `volume_id` that may also be a handle which a person chose; the later calls of its life bring no more.
+pub(super) fn handle(field: &'static str, text: &str) -> Result<VolumeId, InvalidField> {
+    Ok(volume_id(field, text)?.unwrap_or_else(|| VolumeId::of_handle(text)))
+}
+
+/// Says which keys do nothing, once for a call that the volume's owner made.
+pub(super) fn warn_of_ignored(volume: &dyn Display, ignored: &[IgnoredKey]) {
+    if !ignored.is_empty() {
+        let ignored: Vec<_> = ignored.iter().map(ToString::to_string).collect();
+        tracing::warn!(%volume, "{}", ignored.join("; "));
+    }
 }
 
 /// The name of an inline volume, as the kubelet makes it: `csi-` and a SHA-256 in hexadecimal.

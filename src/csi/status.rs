@@ -35,6 +35,8 @@ pub(super) enum RpcError {
     Token { token: String },
     #[error("accessibility_requirements: {why}")]
     Topology { why: String },
+    #[error("{what}; {remedy}")]
+    Prerequisite { what: &'static str, remedy: &'static str },
     #[error("the driver can't work: {why}")]
     NotHealthy { why: String },
     #[error("{method} is not offered by this driver")]
@@ -67,7 +69,9 @@ impl RpcError {
             // CSI spec, "ListVolumes Errors": ABORTED is also the code of a bad token.
             Self::Busy(_) | Self::Token { .. } => Code::Aborted,
             Self::NotFound { .. } => Code::NotFound,
-            Self::Published { .. } | Self::NotHealthy { .. } => Code::FailedPrecondition,
+            Self::Published { .. } | Self::NotHealthy { .. } | Self::Prerequisite { .. } => {
+                Code::FailedPrecondition
+            }
             Self::Topology { .. } => Code::ResourceExhausted,
             Self::NotOffered { .. } => Code::Unimplemented,
             Self::Deadline { .. } => Code::DeadlineExceeded,

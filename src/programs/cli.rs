@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use super::demo::writer::WriterOptions;
 use super::demo::{self, DemoOptions};
+use super::host_directories::{GIVE_COMMAND, ToGive, give_directory};
 use super::{asynchronous, controller, node, standalone};
 use crate::agent::{self, AgentOptions, ClientPrograms, LOOK_COMMAND, ToLookAt, look_at};
 use crate::config::flags::StandaloneOptions;
@@ -50,6 +51,8 @@ enum Program {
     MountHelper(HelperJob),
     #[command(hide = true, name = LOOK_COMMAND)]
     LookAtPlaces(ToLookAt),
+    #[command(hide = true, name = GIVE_COMMAND)]
+    GiveDirectory(ToGive),
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,5 +78,6 @@ pub fn run() -> ExitCode {
         Program::MountPodLaunch(options) => launch::main(&options),
         Program::MountHelper(job) => run_helper(&job),
         Program::LookAtPlaces(places) => look_at(&places),
+        Program::GiveDirectory(directory) => give_directory(&directory),
     }
 }

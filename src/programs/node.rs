@@ -6,25 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::health::StateIsWritable;
+use super::host_directories::allowed;
+use super::mount_pods::{Engine, of_the_cluster, watched};
 use super::serving::{exit_code, raise_descriptor_limit, require_root, stop_at_signals};
 use super::state::State;
 use super::sys::give_memory_back;
 use crate::config::kubernetes::{NODE_OWNER, NodeOptions};
 use crate::csi::edge::Edge;
 use crate::csi::identity::IdentityDesk;
-use crate::csi::node::{NodeDesk, NodeFacts};
+use crate::csi::node::{JuicefsClient, NodeDesk, NodeFacts};
 use crate::csi::server::{Desks, serve};
 use crate::node::{NodeConfig, NodeService};
 use crate::provision::hostdir::Hostdir;
-use crate::runtime::kubernetes::{KubernetesOptions, KubernetesRuntime, PodTemplate, connect};
-
-/// A mount pod that is asked to end while a workload uses it goes on for so long: longer than workloads are given to
-/// end, even those that take a day.
-const AGENT_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Free memory is given back so often: within a burst of publishes too, and so rarely that the walk through the heap (a
 /// millisecond) does not count.
@@ -40,17 +36,21 @@ async fn serve_until_told(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit();
     let stop = stop_at_signals()?;
     let _stays_small = AbortOnDropHandle::new(tokio::spawn(stay_small()));
+    let directories = allowed(&options.mount_pods).await?;
     let state = State::open(&options.state_dir())?;
     let provisioner = Hostdir::beside_controller(options.common.hostdir_roots.clone())?;
 
-    let runtime_options = runtime_options(&options, &state).await?;
-    let runtime = Arc::new(KubernetesRuntime::start(runtime_options, CancellationToken::new()).await?);
+    let driver = &options.common.driver_name;
+    let engine = Engine { owner: NODE_OWNER, node: &options.node_name, driver, state: &state };
+    let runtime = watched(of_the_cluster(&options.mount_pods, &engine).await?).await?;
     let mounts = Arc::new(NodeService::start(runtime.clone(), node_config(&options, &state)?)?);
     let edge = Edge::default();
     let facts = NodeFacts {
         id: options.node_name.clone(),
         volumes_max: options.max_volumes_per_node,
         key: state.key(),
+        juicefs: JuicefsClient::Present,
+        directories,
     };
     let health = StateIsWritable(state.engine());
     let identity = IdentityDesk::new(options.common.driver_name, health, edge.clone());
@@ -71,30 +71,10 @@ async fn stay_small() {
     }
 }
 
-async fn runtime_options(options: &NodeOptions, state: &State) -> Result<KubernetesOptions, Box<dyn Error>> {
-    Ok(KubernetesOptions {
-        client: connect().await?,
-        namespace: options.namespace.to_string(),
-        node: options.node_name.to_string(),
-        owner: NODE_OWNER.to_owned(),
-        driver_name: options.common.driver_name.to_string(),
-        kubelet_dir: options.kubelet_dir.clone(),
-        state_dir: state.engine(),
-        template: PodTemplate {
-            image: options.mount_image.clone(),
-            image_pull_policy: options.image_pull_policy.clone(),
-            image_pull_secrets: options.image_pull_secrets.clone(),
-            priority_class: options.priority_class.clone(),
-            grace: AGENT_GRACE,
-            metrics_port: None,
-        },
-    })
-}
-
 fn node_config(options: &NodeOptions, state: &State) -> std::io::Result<NodeConfig> {
     let roots = &options.common.hostdir_roots;
     let roots = roots.iter().map(|root| (root.name.clone(), root.dir.clone())).collect();
     let plain = NodeConfig::new(state.engine(), NODE_OWNER, roots);
     // As the mount table names it.
-    Ok(NodeConfig { kubelet_dir: Some(options.kubelet_dir.canonicalize()?), ..plain })
+    Ok(NodeConfig { kubelet_dir: Some(options.mount_pods.kubelet_dir.canonicalize()?), ..plain })
 }

@@ -8,10 +8,11 @@ use super::health::StateIsWritable;
 use super::serving::{exit_code, raise_descriptor_limit, require_root, stop_at_signals};
 use super::state::State;
 use crate::config::flags::{HostdirRoot, NodeId, StandaloneOptions};
+use crate::config::host_directories::HostDirectories;
 use crate::csi::controller::ControllerDesk;
 use crate::csi::edge::Edge;
 use crate::csi::identity::IdentityDesk;
-use crate::csi::node::{NodeDesk, NodeFacts};
+use crate::csi::node::{JuicefsClient, NodeDesk, NodeFacts};
 use crate::csi::server::{Desks, serve};
 use crate::node::{NodeConfig, NodeService};
 use crate::provision::hostdir::Hostdir;
@@ -34,11 +35,16 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
     let provisioner = Hostdir::new(roots.clone())?;
     let node_id = node_id(&options)?;
 
-    let runtime = Arc::new(ProcessRuntime::open(ProcessOptions::new(state.engine())).await?);
+    let runtime = Arc::new(ProcessRuntime::open(runtime_options(&options, &state)).await?);
     let mounts = Arc::new(NodeService::start(runtime.clone(), node_config(&state, roots))?);
     let edge = Edge::default();
-    let facts =
-        NodeFacts { id: node_id.clone(), volumes_max: options.max_volumes_per_node, key: state.key() };
+    let facts = NodeFacts {
+        id: node_id.clone(),
+        volumes_max: options.max_volumes_per_node,
+        key: state.key(),
+        juicefs: options.juicefs_program.as_ref().map_or(JuicefsClient::Missing, |_| JuicefsClient::Present),
+        directories: HostDirectories::OfTheMachine,
+    };
     let desks = Desks::new(
         IdentityDesk::new(options.driver_name, StateIsWritable(state.engine()), edge.clone()),
         edge.clone(),
@@ -50,6 +56,10 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
     mounts.shut_down().await;
     runtime.shutdown().await;
     Ok(served?)
+}
+
+fn runtime_options(options: &StandaloneOptions, state: &State) -> ProcessOptions {
+    ProcessOptions { juicefs_program: options.juicefs_program.clone(), ..ProcessOptions::new(state.engine()) }
 }
 
 fn node_config(state: &State, roots: Vec<HostdirRoot>) -> NodeConfig {

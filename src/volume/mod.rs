@@ -21,6 +21,7 @@ pub use files::{InvalidFiles, OF_THE_DRIVER, PathInPod, SecretFiles, SecretName}
 pub use host_directory::{HostDirectory, InvalidHostDirectory, UNPRIVILEGED_USER};
 pub use ids::{FilesystemName, InvalidId, SnapshotId, VolumeId};
 pub use mount_spec::{ClientKind, CredentialsDigest, MountSpec, NodeKey, SessionId, ShareKey, SpecHash};
+pub(crate) use plain_path::meet;
 pub use resources::{CacheVolume, CpuMillis, MemoryBytes, PodShape, Requests, Resources};
 pub use secrets::Secrets;
 pub use target::{InvalidTarget, TargetPath};

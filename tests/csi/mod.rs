@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mountpod::config::flags::{Endpoint, HostdirRoot, MissingRoot, NodeId, Reach};
+use mountpod::config::host_directories::HostDirectories;
 use mountpod::csi::controller::ControllerDesk;
 use mountpod::csi::edge::Edge;
 use mountpod::csi::identity::{Health, IdentityDesk, Readiness};
-use mountpod::csi::node::{NodeDesk, NodeFacts};
+use mountpod::csi::node::{JuicefsClient, NodeDesk, NodeFacts};
 use mountpod::csi::server::{Desks, ServeError, serve};
 use mountpod::mountpod::service::{
     Condition, Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
@@ -152,7 +153,15 @@ pub(crate) fn spawn(
     let endpoint: Endpoint = format!("unix://{}", socket.display()).parse().unwrap();
     let node: NodeId = NODE.parse().unwrap();
     let edge = Edge::default();
-    let facts = NodeFacts { id: node.clone(), volumes_max: 7, key: NodeKey::new(vec![1; 32]) };
+    let one = vec!["/srv/jfs".parse().unwrap()];
+    let directories = HostDirectories::Listed(one);
+    let facts = NodeFacts {
+        id: node.clone(),
+        volumes_max: 7,
+        key: NodeKey::new(vec![1; 32]),
+        juicefs: JuicefsClient::Present,
+        directories: directories.clone(),
+    };
     let identity = IdentityDesk::new("csi.mountpod.dev".parse().unwrap(), Well, edge.clone());
     let desks = Desks::new(identity, edge.clone())
         .and_controller(ControllerDesk::new(hostdir.clone(), mounts.clone(), node, edge.clone()))

@@ -13,6 +13,7 @@
     reason = "a test may panic, print figures and start processes"
 )]
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ pub struct Driver {
     child: Option<Child>,
     log_level: &'static str,
     small_disk: Option<PathBuf>,
+    more_arguments: Vec<OsString>,
 }
 
 impl Driver {
@@ -55,6 +57,14 @@ impl Driver {
     /// The same, with another log level.
     pub fn start_with_log_level(log_level: &'static str) -> Self {
         let mut driver = Self::prepare(log_level);
+        driver.start_again();
+        driver
+    }
+
+    /// The same with a JuiceFS client of this machine.
+    pub fn start_with_juicefs(program: &Path) -> Self {
+        let mut driver = Self::prepare("debug");
+        driver.more_arguments = vec!["--juicefs-program".into(), program.into()];
         driver.start_again();
         driver
     }
@@ -74,7 +84,7 @@ impl Driver {
         let directory = tempfile::Builder::new().prefix("mountpod-test-").tempdir().unwrap();
         fs::create_dir(directory.path().join("main")).unwrap();
         fs::create_dir(directory.path().join("targets")).unwrap();
-        Self { directory, child: None, log_level, small_disk: None }
+        Self { directory, child: None, log_level, small_disk: None, more_arguments: Vec::new() }
     }
 
     /// Starts the driver on the directory of one that was killed or stopped.
@@ -90,6 +100,7 @@ impl Driver {
             .arg("--hostdir-root")
             .arg(format!("main={}", path.join("main").display()))
             .args(["--log-level", self.log_level])
+            .args(&self.more_arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -12,7 +12,8 @@ use super::settings::{ClientSettings, PodSettings, SUBDIRECTORY_OF_NEW};
 use super::share::{Share, ShareGroup};
 use super::values::Sharing;
 use crate::config::field::{InvalidField, entry, plain_map};
-use crate::volume::FilesystemName;
+use crate::config::parameters::overlaid;
+use crate::volume::{FilesystemName, Resources};
 
 /// What external-provisioner told of the claim (`--extra-create-metadata`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,6 +110,13 @@ impl ClassParameters {
         flags: &[String],
     ) -> Result<ClientSettings, InvalidField> {
         self.pod.of_new_volume(field, &self.options, flags_field, flags)
+    }
+
+    /// These parameters with what CSI's `mutable_parameters` say of limits: they take precedence.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Resources) -> Self {
+        self.pod.resources.limits = overlaid(self.pod.resources.limits, limits);
+        self
     }
 
     /// The context of a volume that these parameters made.

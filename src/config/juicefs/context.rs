@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::CLIENT_NAME;
 use super::keys::Place;
-use super::options::MountOptions;
+use super::options::{CACHE_SEPARATOR, MountOptions};
 use super::path::VolumePath;
 use super::reading::Draft;
 use super::settings::{ClientSettings, PodSettings};
 use super::share::Share;
-use super::values::{Sharing, delay_text};
+use super::values::{LIST_SEPARATOR, Sharing, delay_text, host_directories_text};
 use crate::config::field::{InvalidField, entry, plain_map};
 use crate::config::parameters::persistent_context;
-use crate::volume::{CpuMillis, FilesystemName, MemoryBytes};
+use crate::volume::{CpuMillis, FilesystemName, HostDirectory, MemoryBytes};
 
 /// The `volume_context` of a volume that this driver made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,12 @@ impl VolumeContext {
         say("cacheMedium", cache.medium.as_ref().map(|medium| medium.as_str().to_owned()));
         say("cacheSize", cache.size.map(|size| size.0.to_string()));
         say("cacheStorageClass", cache.storage_class.clone());
+        let directories = |directories: &Vec<HostDirectory>, separator| {
+            (!directories.is_empty()).then(|| host_directories_text(directories, separator))
+        };
+        let of_cache = cache.directories.as_ref();
+        say("cacheDirectory", of_cache.and_then(|paths| directories(paths, CACHE_SEPARATOR)));
+        say("hostDirectories", directories(&self.pod.host_directories, LIST_SEPARATOR));
         say("deleteDelay", self.pod.delete_delay.map(delay_text));
         map
     }

@@ -5,45 +5,21 @@ use std::collections::HashMap;
 use super::keys::Place;
 use super::options::MountOptions;
 use super::path::VolumePath;
-use super::reading::{Draft, IgnoredKey};
-use super::settings::ClientSettings;
+use super::published::PublishedVolume;
+use super::reading::Draft;
+use super::settings::cache_field;
+use super::share::Share;
 use super::values::Sharing;
 use crate::config::field::{InvalidField, entry, plain_map};
 use crate::config::parameters::persistent_context;
-use crate::volume::FilesystemName;
 
-/// Which volumes share a mount pod with a static one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum StaticSharing {
-    /// None.
-    #[default]
-    Volume,
-    /// All of the filesystem.
-    Filesystem,
-}
-
-/// A static volume: an existing directory of a filesystem, or all of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaticVolume {
-    /// The filesystem's name, when it was said; else the Secret's.
-    pub filesystem: Option<FilesystemName>,
-    /// The directory; `None` is the whole filesystem.
-    pub path: Option<VolumePath>,
-    /// Which volumes share its mount pod.
-    pub sharing: StaticSharing,
-    /// How it is served.
-    pub settings: ClientSettings,
-    /// Keys that were said and do nothing, for a warning.
-    pub ignored: Vec<IgnoredKey>,
-}
-
-impl StaticVolume {
+impl PublishedVolume {
     /// Reads `volumeAttributes` and the `mount_flags` that kubelet makes of the PersistentVolume's `mountOptions`. A
     /// volume that the JuiceFS CSI driver made reads the same: its directory is `subPath`, below `subdir` if there is one.
     ///
     /// # Errors
     /// [`InvalidField`] with the first key or option that is unknown, refused, contradicted or has a bad value.
-    pub fn of_attributes(
+    pub(super) fn of_attributes(
         field: &str,
         attributes: &HashMap<String, String>,
         flags_field: &str,
@@ -51,9 +27,9 @@ impl StaticVolume {
     ) -> Result<Self, InvalidField> {
         let plain = persistent_context(field, attributes)?;
         let mut draft = Draft::read(Place::Volume, field, &plain_map(field, &plain)?)?;
-        let sharing = match draft.sharing.take().unwrap_or_default() {
-            Sharing::Volume => StaticSharing::Volume,
-            Sharing::Filesystem => StaticSharing::Filesystem,
+        let share = match draft.sharing.take().unwrap_or_default() {
+            Sharing::Volume => Share::Volume,
+            Sharing::Filesystem => Share::Filesystem,
             Sharing::StorageClass => {
                 let why =
                     "is \"storageclass\", but no StorageClass made this volume; say volume or filesystem";
@@ -66,13 +42,15 @@ impl StaticVolume {
                 "is only for volumes that this driver made",
             ));
         }
-        let options = draft.options.take().unwrap_or_default().with_flags(flags_field, flags)?;
+        let options = draft.options.take().unwrap_or_default();
+        let cache_field = cache_field(field, &options, flags_field);
+        let options = options.with_flags(flags_field, flags)?;
         let inner = draft.path.take().flatten();
         Ok(Self {
             filesystem: draft.filesystem.take(),
             path: below(field, &options, inner)?,
-            sharing,
-            settings: draft.pod(field)?.with_options(field, options)?,
+            share,
+            settings: draft.pod(field)?.with_options(field, &cache_field, options)?,
             ignored: draft.ignored,
         })
     }

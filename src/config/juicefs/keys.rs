@@ -54,6 +54,8 @@ pub(super) enum Setting {
     CacheSize,
     CacheStorageClass,
     CacheEmptyDir,
+    CacheDirectory,
+    HostDirectories,
     DeleteDelay,
     Inodes,
     ClaimName,
@@ -86,9 +88,9 @@ const OF_NEW_VOLUMES: &str = "is for new volumes and stands in a StorageClass";
 const PATTERN_DECIDES: &str = "is for volumes that exist already; a StorageClass has pathPattern";
 const PATTERN_DONE: &str = "was used when the volume was made; its result is the volume's path";
 const GROUP_COMPUTED: &str = "is computed from the parameters, not given";
-const NODE_DIRECTORY: &str = "would show a directory of the node to the mount pod, which may see none";
 const CACHE_OF_OTHERS: &str = "is not offered; say cacheMedium \"claim\", cacheSize and cacheStorageClass";
-const CACHE_ENDS: &str = "changes nothing: the cache is a volume of the mount pod and ends with it";
+const CACHE_ENDS: &str =
+    "changes nothing: a cache ends with its mount pod; one in a directory of the node stays";
 const SECRET_KEPT: &str = "changes nothing: a Secret that is in use is not marked";
 const SIZE_OF_PV: &str = "changes nothing: the size is that of the PersistentVolume";
 const QUOTA_SET: &str = "changes nothing: the quota is set before a volume is there";
@@ -127,6 +129,7 @@ pub(super) const KEYS: &[Key] = &[
     same("cacheMedium", Ours, Taken(Setting::CacheMedium)),
     same("cacheSize", Ours, Taken(Setting::CacheSize)),
     same("cacheStorageClass", Ours, Taken(Setting::CacheStorageClass)),
+    same("cacheDirectory", Ours, Taken(Setting::CacheDirectory)),
     same("juicefs/mount-cache-emptydir", JuicefsCsi, Taken(Setting::CacheEmptyDir)),
     same("juicefs/mount-cache-pvc", JuicefsCsi, Refused(CACHE_OF_OTHERS)),
     same("juicefs/mount-cache-inline-volume", JuicefsCsi, Refused(CACHE_OF_OTHERS)),
@@ -138,7 +141,8 @@ pub(super) const KEYS: &[Key] = &[
     same("juicefs/mount-service-account", JuicefsCsi, Refused(ADMINISTRATOR)),
     same("juicefs/mount-labels", JuicefsCsi, Refused(ADMINISTRATOR)),
     same("juicefs/mount-annotations", JuicefsCsi, Refused(ADMINISTRATOR)),
-    same("juicefs/host-path", JuicefsCsi, Refused(NODE_DIRECTORY)),
+    same("hostDirectories", Ours, Taken(Setting::HostDirectories)),
+    same("juicefs/host-path", JuicefsCsi, Taken(Setting::HostDirectories)),
     same("secretFinalizer", JuicefsCsi, Ignored(SECRET_KEPT)),
     apart("capacity", JuicefsCsi, Refused(OF_NO_CLASS), Ignored(SIZE_OF_PV)),
     apart("juicefs/controller-quota-set", JuicefsCsi, Refused(OF_NO_CLASS), Ignored(QUOTA_SET)),

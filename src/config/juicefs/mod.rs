@@ -11,6 +11,7 @@ mod near;
 mod options;
 mod path;
 mod pattern;
+mod published;
 mod reading;
 mod settings;
 mod share;
@@ -23,14 +24,14 @@ mod document_tests;
 
 pub use class::{ClaimFacts, ClassParameters};
 pub use context::VolumeContext;
-pub use fixed::{StaticSharing, StaticVolume};
-pub use options::MountOptions;
+pub use options::{CachePlace, MountOptions};
 pub use path::{InvalidPath, VolumePath};
 pub use pattern::{InvalidPattern, PathFacts, PathPattern, Unrenderable, Variable};
+pub use published::{Published, PublishedVolume};
 pub use reading::IgnoredKey;
-pub use settings::{Cache, ClientSettings, PodResources, PodSettings, Requests};
+pub use settings::{Cache, ClientSettings, PodResources, PodSettings};
 pub use share::{Share, ShareGroup};
-pub use special_options::{Execution, MountAttributes};
+pub use special_options::MountAttributes;
 pub use values::{CacheMedium, CacheSize, Sharing};
 
 /// What the parameter `client` says for these volumes.

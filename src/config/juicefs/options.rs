@@ -3,17 +3,44 @@
 use std::collections::BTreeMap;
 
 use super::path::VolumePath;
-use super::special_options::{CACHE_DIRECTORY, Execution, MountAttributes, SUBDIRECTORY, Special, special};
+use super::special_options::{CACHE_DIRECTORY, MountAttributes, SUBDIRECTORY, Special, special};
 use super::text::{Written, join, split};
-use super::values::CacheMedium;
+use super::values::{CacheMedium, host_directories, host_directories_text};
 use crate::config::field::{InvalidField, MAP_BYTES_MAX, quoted, too_long};
-use crate::volume::Writability;
+use crate::volume::{Execution, HostDirectory, Writability};
 
 /// The value of `cache-dir` that means no directory.
 pub(super) const CACHE_IN_MEMORY: &str = "memory";
+/// Between directories in `cache-dir`, as the client has it.
+pub(super) const CACHE_SEPARATOR: char = ':';
 const OPTION_NAME_BYTES_MAX: usize = 64;
 /// How the JuiceFS CSI driver writes a variable; nothing fills it in here.
 const VARIABLE: &str = "${";
+
+/// What `cache-dir` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// No directory.
+    Memory,
+    /// Directories of the node.
+    Node(Vec<HostDirectory>),
+}
+
+impl CachePlace {
+    pub(super) fn medium(&self) -> CacheMedium {
+        match self {
+            Self::Memory => CacheMedium::Memory,
+            Self::Node(_) => CacheMedium::Node,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Memory => CACHE_IN_MEMORY.to_owned(),
+            Self::Node(directories) => host_directories_text(directories, CACHE_SEPARATOR),
+        }
+    }
+}
 
 /// Mount options, told apart by whom they concern. Each option is there once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +50,7 @@ pub struct MountOptions {
     /// `subdir`, when it names one below the root.
     pub subdirectory: Option<VolumePath>,
     /// `cache-dir`, when it was said.
-    pub cache: Option<CacheMedium>,
+    pub cache: Option<CachePlace>,
     /// The client's own options by name, without dashes before it; the value of one without `=` is empty.
     pub client: BTreeMap<String, String>,
 }
@@ -136,7 +163,7 @@ impl MountOptions {
             Execution::Refused => plain("noexec"),
         });
         let subdirectory = self.subdirectory.as_ref().map(|path| valued(SUBDIRECTORY, path.as_str()));
-        let cache = self.cache.as_ref().map(|_| valued(CACHE_DIRECTORY, CACHE_IN_MEMORY));
+        let cache = self.cache.as_ref().map(|place| valued(CACHE_DIRECTORY, &place.text()));
         let client = self.client.iter().map(|(name, value)| match value.as_str() {
             "" => plain(name),
             value => valued(name, value),
@@ -172,11 +199,12 @@ fn given(value: Option<&str>) -> Result<&str, Refusal> {
     value.filter(|value| !value.is_empty()).ok_or_else(|| Refusal("needs a value".to_owned()))
 }
 
-/// The client's directories are volumes of its pod, never of the node: a hostPath is not allowed to an unprivileged pod.
-fn cache(value: &str) -> Result<CacheMedium, Refusal> {
-    let why =
-        "names a directory of the node, but a mount pod has none; say cacheMedium and cacheSize instead";
-    if value == CACHE_IN_MEMORY { Ok(CacheMedium::Memory) } else { Err(Refusal(why.to_owned())) }
+/// A directory is one of the node: one of its own the mount pod has by `cacheMedium`.
+fn cache(value: &str) -> Result<CachePlace, Refusal> {
+    if value == CACHE_IN_MEMORY {
+        return Ok(CachePlace::Memory);
+    }
+    host_directories(value, CACHE_SEPARATOR).map(CachePlace::Node).map_err(Refusal)
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {

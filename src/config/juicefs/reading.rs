@@ -5,14 +5,14 @@ use std::fmt;
 use std::time::Duration;
 
 use super::keys::{Fate, Place, Setting, find, unknown};
-use super::options::MountOptions;
+use super::options::{CACHE_SEPARATOR, MountOptions};
 use super::path::VolumePath;
 use super::pattern::PathPattern;
-use super::settings::{CacheWish, PodResources, PodSettings, Requests};
+use super::settings::{CacheWish, PodResources, PodSettings};
 use super::share::ShareGroup;
-use super::values::{self, CacheMedium, CacheSize, Sharing};
+use super::values::{self, CacheMedium, CacheSize, LIST_SEPARATOR, Sharing};
 use crate::config::field::{InvalidField, entry, quoted};
-use crate::volume::{CpuMillis, FilesystemName, MemoryBytes, Resources};
+use crate::volume::{CpuMillis, FilesystemName, HostDirectory, MemoryBytes, Requests, Resources};
 
 /// A key that was said and does nothing here. Its Display is a sentence for a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub(super) struct Draft {
     cache_medium: Slot<CacheMedium>,
     cache_size: Slot<CacheSize>,
     cache_storage_class: Slot<String>,
+    cache_directories: Slot<Vec<HostDirectory>>,
+    host_directories: Slot<Vec<HostDirectory>>,
     delete_delay: Slot<Duration>,
 }
 
@@ -139,6 +141,12 @@ impl Draft {
             Setting::CacheSize => self.cache_size.put(at, values::cache_size(value)),
             Setting::CacheStorageClass => self.cache_storage_class.put(at, storage_class(value)),
             Setting::CacheEmptyDir => self.put_empty_dir(at, value),
+            Setting::CacheDirectory => {
+                self.cache_directories.put(at, values::host_directories(value, CACHE_SEPARATOR))
+            }
+            Setting::HostDirectories => {
+                self.host_directories.put(at, values::host_directories(value, LIST_SEPARATOR))
+            }
             Setting::DeleteDelay => self.delete_delay.put(at, values::delay(value)),
             Setting::Inodes => self.inodes.put(at, values::inodes(value)),
             Setting::ClaimName => self.claim_name.put(at, Ok(value.to_owned())),
@@ -167,7 +175,9 @@ impl Draft {
                 medium: self.cache_medium.take(),
                 size: self.cache_size.take(),
                 storage_class: self.cache_storage_class.take(),
+                directories: self.cache_directories.take(),
             },
+            host_directories: self.host_directories.take().unwrap_or_default(),
             delete_delay: self.delete_delay.take(),
         })
     }

@@ -1,20 +1,11 @@
 //! Which mount options are not the client's?
 
-use crate::volume::Writability;
+use crate::volume::{Execution, Writability};
 
 /// The client's option for the directory that becomes the root of the mount.
 pub(super) const SUBDIRECTORY: &str = "subdir";
 /// The client's option for the place of its cache.
 pub(super) const CACHE_DIRECTORY: &str = "cache-dir";
-
-/// May programs of the volume be run?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Execution {
-    /// `exec`
-    Allowed,
-    /// `noexec`
-    Refused,
-}
 
 /// What mount options say of the mount itself, whichever client serves it. A volume is always mounted `nosuid`, `nodev`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -34,7 +25,7 @@ pub(super) enum Special {
     WithoutEffect,
     /// Its value becomes the volume's path.
     Subdirectory,
-    /// Its value becomes the kind of the cache.
+    /// Its value becomes the place of the cache.
     CacheDirectory,
     /// The rest of a sentence that begins with the option.
     Refused(&'static str),

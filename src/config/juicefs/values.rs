@@ -7,8 +7,10 @@ use crate::config::capacity::ABSURD_BYTES;
 use crate::config::field::quoted;
 use crate::config::parameters::{cpu, memory, within};
 use crate::config::quantity::{thousandths, whole};
-use crate::volume::{CpuMillis, MemoryBytes};
+use crate::volume::{CpuMillis, HostDirectory, MemoryBytes};
 
+/// Between the items of a parameter.
+pub(super) const LIST_SEPARATOR: char = ',';
 /// How the JuiceFS CSI driver says that a limit or request is left out.
 const LEFT_OUT: &str = "0";
 /// A request is a share of a node, not what the client lives on: any part of a processor is one.
@@ -43,16 +45,18 @@ pub enum Sharing {
     Filesystem,
 }
 
-/// Where the client keeps its cache; each is a volume of the mount pod and ends with it.
+/// Where the client keeps its cache.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CacheMedium {
-    /// A directory of the pod on the node's disk (`emptyDir`).
+    /// A directory of the pod on the node's disk (`emptyDir`), which ends with it.
     #[default]
     Disk,
     /// Memory, within the pod's limit.
     Memory,
-    /// A volume of its own, made for the pod (generic ephemeral volume).
+    /// A volume of its own, made for the pod (generic ephemeral volume), which ends with it.
     Claim,
+    /// A directory of the node that the administrator allows; it stays.
+    Node,
 }
 
 /// Bytes that a cache may take.
@@ -64,8 +68,12 @@ const SHARINGS: &[(&str, Sharing)] = &[
     ("storageclass", Sharing::StorageClass),
     ("filesystem", Sharing::Filesystem),
 ];
-const MEDIA: &[(&str, CacheMedium)] =
-    &[("disk", CacheMedium::Disk), ("memory", CacheMedium::Memory), ("claim", CacheMedium::Claim)];
+const MEDIA: &[(&str, CacheMedium)] = &[
+    ("disk", CacheMedium::Disk),
+    ("memory", CacheMedium::Memory),
+    ("claim", CacheMedium::Claim),
+    ("node", CacheMedium::Node),
+];
 /// `emptyDir.medium` of Kubernetes, before the colon of `juicefs/mount-cache-emptydir`.
 const EMPTY_DIR_MEDIA: &[(&str, CacheMedium)] = &[("", CacheMedium::Disk), ("Memory", CacheMedium::Memory)];
 
@@ -109,6 +117,25 @@ pub(super) fn empty_dir(value: &str) -> Result<(CacheMedium, Option<CacheSize>),
 pub(super) fn cache_size(value: &str) -> Result<CacheSize, String> {
     let bytes = whole(value).map_err(|why| format!("is {}, {why}", quoted(value)))?;
     within(value, bytes, CACHE_BYTES_MIN..=u128::from(ABSURD_BYTES), "64Mi", "1Ei").map(CacheSize)
+}
+
+/// Paths between separators, each once.
+pub(super) fn host_directories(value: &str, separator: char) -> Result<Vec<HostDirectory>, String> {
+    let mut directories = Vec::new();
+    for path in value.split(separator).map(str::trim) {
+        let directory: HostDirectory =
+            path.parse().map_err(|why| format!("holds {}, but each directory {why}", quoted(path)))?;
+        if !directories.contains(&directory) {
+            directories.push(directory);
+        }
+    }
+    Ok(directories)
+}
+
+/// Those paths as one text.
+pub(super) fn host_directories_text(directories: &[HostDirectory], separator: char) -> String {
+    let paths: Vec<_> = directories.iter().map(HostDirectory::as_str).collect();
+    paths.join(&separator.to_string())
 }
 
 pub(super) fn cpu_limit(value: &str) -> Result<Option<CpuMillis>, String> {

@@ -95,7 +95,9 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
         said: &str,
         target: Option<&TargetPath>,
     ) -> Result<Option<VolumeId>, InvalidField> {
-        let Some(name) = check::inline_name(field, said)? else { return check::volume_id(field, said) };
+        let Some(name) = check::inline_name(field, said)? else {
+            return check::handle(field, said).map(Some);
+        };
         let is_published = |id: &VolumeId| {
             let targets = self.mounts.targets(id);
             target.map_or(!targets.is_empty(), |target| targets.contains(target))

@@ -1,6 +1,7 @@
 //! How does the driver answer for mounts on this node?
 
 mod inline;
+mod juicefs;
 mod publish;
 mod stats;
 
@@ -14,6 +15,7 @@ use super::edge::{Call, Edge};
 use super::status::RpcError;
 use super::topology;
 use crate::config::flags::NodeId;
+use crate::config::host_directories::HostDirectories;
 use crate::mountpod::service::MountService;
 use crate::provision::InlineVolumes;
 use crate::volume::NodeKey;
@@ -30,6 +32,19 @@ pub struct NodeFacts {
     pub volumes_max: u32,
     /// Tells credentials apart.
     pub key: NodeKey,
+    /// Can JuiceFS be served?
+    pub juicefs: JuicefsClient,
+    /// What mount pods may use of this node.
+    pub directories: HostDirectories,
+}
+
+/// Do mount pods have the JuiceFS client?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JuicefsClient {
+    /// Yes.
+    Present,
+    /// No: JuiceFS volumes are refused.
+    Missing,
 }
 
 /// What the answers are made from.

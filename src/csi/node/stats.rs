@@ -13,7 +13,7 @@ use crate::config::capacity::UnsupportedRange;
 use crate::config::field::InvalidField;
 use crate::mountpod::service::{MountError, MountService, VolumeStats};
 use crate::provision::InlineVolumes;
-use crate::volume::{TargetPath, VolumeId};
+use crate::volume::{ClientKind, TargetPath, VolumeId};
 
 impl<C: InlineVolumes, M: MountService> Desk<C, M> {
     pub(super) async fn volume_stats(
@@ -88,8 +88,9 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
         Ok(v1::NodeGetStorageHealthResponse { backend_health: vec![health] })
     }
 
-    /// There is nothing to do on a node: a mounted volume is as large as its record says. A caller that asks for more
-    /// has not asked the controller before.
+    /// There is nothing to do on a node: a mounted volume is as large as its record says, and one of JuiceFS as its quota,
+    /// which its client reads anew by itself. A caller that asks for more than the record says has not asked the controller
+    /// before.
     pub(super) async fn expand(
         self: Arc<Self>,
         request: v1::NodeExpandVolumeRequest,
@@ -99,10 +100,15 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
         let range = check::capacity(request.capacity_range.as_ref())?;
         check::unused_path("staging_target_path", &request.staging_target_path)?;
         if let Some(capability) = &request.volume_capability {
-            capability::access("volume_capability", capability).map_err(InvalidField::from)?;
+            let client = id.as_ref().and_then(|id| self.mounts.client(id)).unwrap_or(ClientKind::Hostdir);
+            capability::usable("volume_capability", capability, client).map_err(InvalidField::from)?;
         }
         check::secrets(request.secrets)?;
         let (id, _) = self.published(id, &request.volume_id, path, &request.volume_path)?;
+        if self.mounts.client(&id) == Some(ClientKind::Juicefs) {
+            let bytes = range.required.or(range.limit).unwrap_or_default();
+            return Ok(v1::NodeExpandVolumeResponse { capacity_bytes: signed(bytes) });
+        }
         let bytes = self.catalog.volume(&id).await?.capacity_bytes;
         if let Some(required) = range.required.filter(|required| *required > bytes) {
             let why =

@@ -90,7 +90,7 @@ fn nothing_said_is_a_volume_of_its_own_with_the_drivers_defaults() {
     let class = read(&[]).unwrap();
     assert_eq!((class.share.clone(), class.path_pattern.clone()), (Share::Volume, None));
     let settings = class.settings("parameters", "mount_flags", &[]).unwrap();
-    assert_eq!(settings.cache, Cache::Disk { size: None });
+    assert_eq!(settings.cache, Cache::Disk { size: Some(CacheSize(10 << 30)) });
     assert_eq!(settings.delete_delay, None);
 }
 
@@ -119,7 +119,9 @@ fn a_bad_entry_is_named() {
         ("juicefs/mount-service-account", "admin"),
         ("juicefs/mount-labels", "{}"),
         ("juicefs/mount-annotations", "{}"),
-        ("juicefs/host-path", "/etc/shadow"),
+        ("juicefs/host-path", "etc/shadow"),
+        ("hostDirectories", "/srv/a,"),
+        ("cacheDirectory", "/srv/../a"),
         ("juicefs/mount-cpu-limits", "1"),
         ("mountOptions", "suid"),
         ("mountOptions", "subdir=a"),
@@ -187,7 +189,7 @@ fn mount_flags_and_parameters_may_not_contradict_each_other() {
 #[test]
 fn a_cache_becomes_options_of_the_client() {
     let cases: &[(Entries, Flags, &str, Option<&str>)] = &[
-        (&[], &[], "/cache", None),
+        (&[], &[], "/cache", Some("8192")),
         (&[], &["cache-size=7"], "/cache", Some("7")),
         (&[("cacheSize", "1000Mi")], &[], "/cache", Some("800")),
         (&[("cacheSize", "1000Mi")], &["cache-size=7"], "/cache", Some("7")),

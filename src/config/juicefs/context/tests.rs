@@ -26,6 +26,12 @@ fn what_was_written_is_read_again() {
         &[("sharing", "storageclass"), ("cpuLimit", "1.5"), ("juicefs/mount-memory-limit", "1Gi")],
         &[("cpuRequest", "1m"), ("memoryRequest", "4Mi"), ("cpuLimit", "0"), ("deleteDelay", "1m0.5s")],
         &[("cacheMedium", "claim"), ("cacheSize", "10Gi"), ("cacheStorageClass", "fast")],
+        &[
+            ("cacheMedium", "node"),
+            ("cacheDirectory", "/srv/a:/srv/b"),
+            ("juicefs/host-path", "/srv/c, /srv/d"),
+        ],
+        &[("mountOptions", "cache-dir=/srv/a"), ("hostDirectories", "/srv/a")],
         &[("juicefs/mount-cache-emptydir", ":10Gi"), ("pathPattern", "a/${.pv.name}"), ("inodes", "10")],
         &[("mountOptions", r#"ro,noexec,cache-dir=memory,tag="a,b=\"c\"",writeback"#), ("cacheSize", "64Mi")],
     ];

@@ -8,10 +8,10 @@ use crate::volume::Writability;
 type Entries = &'static [(&'static str, &'static str)];
 type Flags = &'static [&'static str];
 
-fn read(attributes: &[(&str, &str)], flags: &[&str]) -> Result<StaticVolume, InvalidField> {
+fn read(attributes: &[(&str, &str)], flags: &[&str]) -> Result<PublishedVolume, InvalidField> {
     let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    StaticVolume::of_attributes("volume_context", &attributes, "mount_flags", &flags)
+    PublishedVolume::of_attributes("volume_context", &attributes, "mount_flags", &flags)
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_volume_that_the_juicefs_csi_driver_made_is_taken_with_warnings() {
     .unwrap();
     assert_eq!(volume.path.unwrap().as_str(), "pvc-4f2e2384-61f2-4045-b4df-fbdabe496c1b");
     assert_eq!(volume.settings.attributes.writability, Some(Writability::ReadOnly));
-    assert_eq!(volume.sharing, StaticSharing::Volume);
+    assert_eq!(volume.share, Share::Volume);
     assert_eq!(volume.ignored.len(), 6, "{:?}", volume.ignored);
 }
 
@@ -63,7 +63,7 @@ fn a_bad_attribute_is_named() {
         ("sharing", "storageclass"),
         ("shareGroup", "00000000000000000000000000000000"),
         ("inodes", "5"),
-        ("juicefs/host-path", "/etc/hosts"),
+        ("juicefs/host-path", "/etc/"),
         ("juicefs/mount-image", "x"),
         ("subpath", "a"),
     ];

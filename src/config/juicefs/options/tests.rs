@@ -25,7 +25,7 @@ fn options_of_the_mount_and_of_the_client_are_told_apart() {
     assert_eq!(options.attributes.writability, Some(Writability::ReadOnly));
     assert_eq!(options.attributes.execution, Some(Execution::Refused));
     assert_eq!(options.subdirectory.as_ref().map(VolumePath::as_str), Some("my/dir"));
-    assert_eq!(options.cache, Some(CacheMedium::Memory));
+    assert_eq!(options.cache, Some(CachePlace::Memory));
     assert_eq!(options.client, client(&[("cache-size", "204800"), ("writeback_cache", "")]));
     assert_eq!(MountOptions::of_text("text", &options.to_text()).unwrap(), options);
 }
@@ -38,13 +38,21 @@ fn values_may_hold_equals_signs_and_quoted_commas() {
 }
 
 #[test]
+fn a_cache_in_directories_of_the_node_is_written_as_it_was_read() {
+    let options = MountOptions::of_text("text", "cache-dir=/srv/a:/srv/b:/srv/a").unwrap();
+    assert_eq!(options.to_text(), "cache-dir=/srv/a:/srv/b");
+    assert_eq!(MountOptions::of_text("text", &options.to_text()).unwrap(), options);
+}
+
+#[test]
 fn a_refused_option_is_named() {
     let cases = [
         ("suid", "\"suid\""),
         ("ro,rw", "\"rw\""),
         ("exec,noexec", "\"noexec\""),
         ("ro=1", "\"ro\""),
-        ("cache-dir=/data/cache", "\"cache-dir\""),
+        ("cache-dir=data/cache", "\"cache-dir\""),
+        ("cache-dir=/a:/b/..", "\"cache-dir\""),
         ("cache-dir", "\"cache-dir\""),
         ("subdir=../x", "\"subdir\""),
         ("subdir=a,subdir=b", "\"subdir\""),
