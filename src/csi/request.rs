@@ -15,7 +15,7 @@ use crate::config::field::{InvalidField, entry, plain_map, plain_text, quoted, t
 use crate::config::juicefs::IgnoredKey;
 use crate::config::parameters::ROOT;
 use crate::provision::{Catalog, Filesystem};
-use crate::volume::{FilesystemName, InvalidTarget, Secrets, SnapshotId, TargetPath, VolumeId};
+use crate::volume::{ClientKind, FilesystemName, InvalidTarget, Secrets, SnapshotId, TargetPath, VolumeId};
 
 /// A Kubernetes Secret holds up to 1 MiB, more than the general limit of CSI: certificates are secrets, too.
 const SECRETS_BYTES_MAX: usize = 1 << 20;
@@ -63,16 +63,19 @@ pub(super) fn inline_name(field: &'static str, text: &str) -> Result<Option<Inli
     Ok(sum.map(|_| InlineName(text.to_owned())))
 }
 
-/// The filesystem that the parameters in `field` name, or the default one.
+/// The root that the parameters in `field` name, or the default one.
 pub(super) fn filesystem(
     catalog: &impl Catalog,
     field: &str,
     name: Option<&FilesystemName>,
 ) -> Result<Filesystem, InvalidField> {
-    catalog.filesystem(name).ok_or_else(|| {
+    let root = catalog.filesystem(name).filter(|found| found.client == ClientKind::Hostdir);
+    root.ok_or_else(|| {
         let why = match name {
             Some(name) => format!("is \"{name}\", which no --hostdir-root names"),
-            None => "is missing: this driver serves no root".to_owned(),
+            None => "is missing: this driver serves no root; for a JuiceFS volume say client: juicefs and name its \
+                     Secret"
+                .to_owned(),
         };
         InvalidField::new(entry(field, ROOT), why)
     })

@@ -14,7 +14,8 @@ use crate::config::field::InvalidField;
 use crate::mountpod::plan::Refusal;
 use crate::mountpod::service::{MountError, RefusedBy};
 use crate::provision::{
-    ChangeError, CopyError, CreateSnapshotError, CreateVolumeError, DeleteError, FindError, Full, StoreError,
+    ChangeError, CopyError, CreateSnapshotError, CreateVolumeError, DeleteError, FilesystemError, FindError,
+    Full, StoreError,
 };
 use crate::volume::{ClientFault, TargetPath, VolumeId};
 
@@ -142,11 +143,14 @@ fn client(fault: ClientFault) -> Code {
 
 fn create_volume(error: &CreateVolumeError) -> Code {
     match error {
-        CreateVolumeError::Exists { .. } | CreateVolumeError::Foreign { .. } => Code::AlreadyExists,
-        CreateVolumeError::NoSuchFilesystem(_) => Code::InvalidArgument,
+        CreateVolumeError::Exists { .. }
+        | CreateVolumeError::Foreign { .. }
+        | CreateVolumeError::PathTaken { .. } => Code::AlreadyExists,
+        CreateVolumeError::NoSuchFilesystem(_) | CreateVolumeError::Field(_) => Code::InvalidArgument,
         CreateVolumeError::NoSuchSource(_) => Code::NotFound,
         CreateVolumeError::Range(_) => Code::OutOfRange,
         CreateVolumeError::Copy(error) => copy(error),
+        CreateVolumeError::Filesystem(error) => filesystem(error),
         CreateVolumeError::Store(error) => store(error),
     }
 }
@@ -156,6 +160,7 @@ fn create_snapshot(error: &CreateSnapshotError) -> Code {
         CreateSnapshotError::Exists { .. } => Code::AlreadyExists,
         CreateSnapshotError::NoSuchVolume(_) => Code::NotFound,
         CreateSnapshotError::Copy { source, .. } => copy(source),
+        CreateSnapshotError::Filesystem(error) => filesystem(error),
         CreateSnapshotError::Store(error) => store(error),
     }
 }
@@ -173,6 +178,7 @@ fn delete(error: &DeleteError) -> Code {
     match error {
         DeleteError::MountInside { .. } => Code::FailedPrecondition,
         DeleteError::Stopped => Code::Unavailable,
+        DeleteError::Filesystem(error) => filesystem(error),
         DeleteError::Store(error) => store(error),
     }
 }
@@ -181,6 +187,8 @@ fn change(error: &ChangeError) -> Code {
     match error {
         ChangeError::NoSuchVolume(_) => Code::NotFound,
         ChangeError::Range(_) => Code::OutOfRange,
+        ChangeError::Unchangeable(_) => Code::InvalidArgument,
+        ChangeError::Filesystem(error) => filesystem(error),
         ChangeError::Store(error) => store(error),
     }
 }
@@ -188,7 +196,31 @@ fn change(error: &ChangeError) -> Code {
 fn find(error: &FindError) -> Code {
     match error {
         FindError::NoSuchVolume(_) | FindError::NoSuchSnapshot(_) => Code::NotFound,
+        FindError::Filesystem(error) => filesystem(error),
         FindError::Store(error) => store(error),
+    }
+}
+
+fn filesystem(error: &FilesystemError) -> Code {
+    match error {
+        FilesystemError::NoSecrets { .. } | FilesystemError::NoClient => Code::FailedPrecondition,
+        FilesystemError::Secret(_) => Code::InvalidArgument,
+        FilesystemError::Client { trouble, .. } => client(trouble.fault()),
+        FilesystemError::Mount { source, .. } => match &**source {
+            MountError::ClientFailed { fault, .. } => client(*fault),
+            MountError::PodRefused { by: RefusedBy::Quota, .. } => Code::ResourceExhausted,
+            MountError::NoFiles(_) => Code::FailedPrecondition,
+            // The engine goes on with it.
+            MountError::TimedOut { .. } => Code::Unavailable,
+            _ => Code::Internal,
+        },
+        // What was begun goes on as soon as the filesystem answers.
+        FilesystemError::Silent { .. }
+        | FilesystemError::LeftBehind { .. }
+        | FilesystemError::OutOfReach { .. }
+        | FilesystemError::StillWaiting(_)
+        | FilesystemError::Stopping => Code::Unavailable,
+        FilesystemError::Store(error) => store(error),
     }
 }
 
@@ -205,6 +237,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use std::io;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -259,6 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_is_missing_is_named_with_the_key_and_the_namespace() {
+        use crate::mountpod::service::NoFiles;
+
+        let missing = || NoFiles::Missing { secret: "tls".parse().unwrap(), namespace: "volumes".to_owned() };
+        let told = MountError::NoFiles(missing()).to_string();
+        let wanted = "secrets[\"configs\"]: there is no Secret tls in namespace volumes";
+        assert!(told.starts_with(wanted), "{told}");
+        for why in [missing(), NoFiles::NoCluster] {
+            let filesystem = "fs".parse().unwrap();
+            let source = Arc::new(MountError::NoFiles(why.clone()));
+            assert_eq!(code(MountError::NoFiles(why)), Code::FailedPrecondition);
+            let mount = RpcError::CreateVolume(FilesystemError::Mount { filesystem, source }.into());
+            assert_eq!(mount.code(), Code::FailedPrecondition);
+        }
+    }
+
+    #[test]
     fn what_a_client_complains_of_has_a_code_of_its_own() {
         let failed = |fault| code(MountError::ClientFailed { why: "its last words".to_owned(), fault });
         assert_eq!(failed(ClientFault::Option), Code::InvalidArgument);
@@ -266,6 +316,40 @@ mod tests {
         assert_eq!(failed(ClientFault::Filesystem), Code::FailedPrecondition);
         assert_eq!(failed(ClientFault::Unreachable), Code::Unavailable);
         assert_eq!(failed(ClientFault::Unknown), Code::Internal);
+    }
+
+    #[test]
+    fn a_filesystem_that_can_not_be_worked_in_says_whose_turn_it_is() {
+        use crate::juicefs::words::Trouble;
+        use crate::provision::SecretsOf;
+
+        let of_client = |trouble| FilesystemError::Client {
+            doing: "setting the quota".to_owned(),
+            trouble,
+            words: "its last words".to_owned(),
+        };
+        let mount =
+            |source| FilesystemError::Mount { filesystem: "fs".parse().unwrap(), source: Arc::new(source) };
+        let failed = MountError::ClientFailed { why: String::new(), fault: ClientFault::Credentials };
+        let late = MountError::TimedOut { what: String::new(), limit_s: 1.0, state: String::new() };
+        let silent = FilesystemError::Silent { doing: String::new(), limit: Duration::ZERO };
+        let cases = [
+            (FilesystemError::NoSecrets { wanted: SecretsOf::Provisioner }, Code::FailedPrecondition),
+            (of_client(Trouble::Unreachable), Code::Unavailable),
+            (of_client(Trouble::Unknown), Code::Internal),
+            (mount(failed), Code::Unauthenticated),
+            (mount(late), Code::Unavailable),
+            (silent, Code::Unavailable),
+            (
+                FilesystemError::OutOfReach { filesystem: "fs".parse().unwrap(), source: broken() },
+                Code::Unavailable,
+            ),
+            (full().into(), Code::ResourceExhausted),
+        ];
+        for (error, want) in cases {
+            let text = error.to_string();
+            assert_eq!(code(CreateVolumeError::from(error)), want, "{text}");
+        }
     }
 
     #[test]

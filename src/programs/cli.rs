@@ -16,6 +16,7 @@ use crate::config::flags::StandaloneOptions;
 use crate::config::kubernetes::{ControllerOptions, NodeOptions};
 use crate::hostdir::{self, ServeOptions};
 use crate::mounts::helper::{HelperJob, run_helper};
+use crate::provision::juicefs::files::{self, FILES_COMMAND};
 use crate::runtime::process::launch::{self, LaunchOptions};
 use crate::telemetry::{self, LogOptions};
 
@@ -49,6 +50,8 @@ enum Program {
     MountPodLaunch(LaunchOptions),
     #[command(hide = true, subcommand)]
     MountHelper(HelperJob),
+    #[command(hide = true, name = FILES_COMMAND)]
+    VolumeFiles,
     #[command(hide = true, name = LOOK_COMMAND)]
     LookAtPlaces(ToLookAt),
     #[command(hide = true, name = GIVE_COMMAND)]
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Program::MountHostdir(Hostdir::Serve(options)) => hostdir::serve(&options),
         Program::MountPodLaunch(options) => launch::main(&options),
         Program::MountHelper(job) => run_helper(&job),
+        Program::VolumeFiles => files::run(),
         Program::LookAtPlaces(places) => look_at(&places),
         Program::GiveDirectory(directory) => give_directory(&directory),
     }

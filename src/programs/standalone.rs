@@ -1,9 +1,11 @@
 //! How is a driver without Kubernetes put together, and how does it end?
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::THIS_PROGRAM;
 use super::health::StateIsWritable;
 use super::serving::{exit_code, raise_descriptor_limit, require_root, stop_at_signals};
 use super::state::State;
@@ -15,7 +17,9 @@ use crate::csi::identity::IdentityDesk;
 use crate::csi::node::{JuicefsClient, NodeDesk, NodeFacts};
 use crate::csi::server::{Desks, serve};
 use crate::node::{NodeConfig, NodeService};
+use crate::provision::dispatch::Provisioners;
 use crate::provision::hostdir::Hostdir;
+use crate::provision::juicefs::{JuicefsConfig, JuicefsVolumes};
 use crate::runtime::process::{ProcessOptions, ProcessRuntime};
 
 /// The owner label of this program's mount pods.
@@ -32,11 +36,15 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
     let stop = stop_at_signals()?;
     let state = State::open(&options.state_dir)?;
     let roots = options.roots()?;
-    let provisioner = Hostdir::new(roots.clone())?;
+    let hostdir = Hostdir::new(roots.clone())?;
     let node_id = node_id(&options)?;
 
     let runtime = Arc::new(ProcessRuntime::open(runtime_options(&options, &state)).await?);
     let mounts = Arc::new(NodeService::start(runtime.clone(), node_config(&state, roots))?);
+    let juicefs = juicefs_config(&options, &state);
+    let juicefs = juicefs.map(|config| JuicefsVolumes::start(mounts.clone(), config)).transpose()?;
+    let juicefs = juicefs.map(Arc::new);
+    let provisioners = Provisioners::new(hostdir.clone(), juicefs.clone());
     let edge = Edge::default();
     let facts = NodeFacts {
         id: node_id.clone(),
@@ -49,10 +57,19 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
         IdentityDesk::new(options.driver_name, StateIsWritable(state.engine()), edge.clone()),
         edge.clone(),
     )
-    .and_controller(ControllerDesk::new(provisioner.clone(), mounts.clone(), node_id, edge.clone()))
-    .and_node(NodeDesk::new(provisioner.clone(), mounts.clone(), facts, edge));
+    .and_controller(ControllerDesk::new(
+        provisioners,
+        mounts.clone(),
+        node_id,
+        HostDirectories::OfTheMachine,
+        edge.clone(),
+    ))
+    .and_node(NodeDesk::new(hostdir.clone(), mounts.clone(), facts, edge));
     let served = serve(&options.endpoint, desks, stop).await;
-    provisioner.stop();
+    hostdir.stop();
+    if let Some(juicefs) = juicefs {
+        juicefs.shut_down().await;
+    }
     mounts.shut_down().await;
     runtime.shutdown().await;
     Ok(served?)
@@ -60,6 +77,17 @@ async fn serve_until_told(options: StandaloneOptions) -> Result<(), Box<dyn Erro
 
 fn runtime_options(options: &StandaloneOptions, state: &State) -> ProcessOptions {
     ProcessOptions { juicefs_program: options.juicefs_program.clone(), ..ProcessOptions::new(state.engine()) }
+}
+
+/// Nothing without a client.
+fn juicefs_config(options: &StandaloneOptions, state: &State) -> Option<JuicefsConfig> {
+    options.juicefs_program.clone().map(|program| JuicefsConfig {
+        program,
+        directory: state.filesystems(),
+        helper_program: PathBuf::from(THIS_PROGRAM),
+        key: state.key(),
+        directories: HostDirectories::OfTheMachine,
+    })
 }
 
 fn node_config(state: &State, roots: Vec<HostdirRoot>) -> NodeConfig {

@@ -67,6 +67,12 @@ impl State {
         self.directory.join("engine")
     }
 
+    /// Where whole filesystems are mounted while volumes in them are made.
+    #[must_use]
+    pub(super) fn filesystems(&self) -> PathBuf {
+        self.directory.join("filesystems")
+    }
+
     /// The node's key.
     #[must_use]
     pub(super) fn key(&self) -> NodeKey {

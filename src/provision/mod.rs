@@ -1,11 +1,16 @@
 //! How are volumes of a filesystem made, grown, copied, listed and removed?
 //!
-//! The controller desk knows only the traits here. `hostdir` provides volumes that are directories of the node.
+//! The controller desk knows only the traits here. `hostdir` provides volumes that are directories of the node, `juicefs`
+//! those of JuiceFS filesystems; `dispatch` sends each call to one of them.
 
+pub mod cluster;
+pub mod dispatch;
 mod errors;
 mod files;
 pub mod hostdir;
+pub mod juicefs;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
@@ -13,20 +18,32 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 pub use errors::{
-    ChangeError, CopyError, CreateSnapshotError, CreateVolumeError, DeleteError, FindError, Full, StoreError,
+    ChangeError, CopyError, CreateSnapshotError, CreateVolumeError, DeleteError, FilesystemError, FindError,
+    Full, SecretsOf, StoreError,
 };
 
 use crate::config::capacity::CapacityRange;
 pub use crate::config::flags::Reach;
-use crate::volume::{FilesystemName, Resources, SnapshotId, VolumeId};
+use crate::config::juicefs::ClassParameters;
+use crate::volume::{ClientKind, FilesystemName, Resources, Secrets, SnapshotId, VolumeId};
 
 /// A filesystem in which volumes can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filesystem {
     /// Its name.
     pub name: FilesystemName,
+    /// What serves its volumes.
+    pub client: ClientKind,
     /// Where its files can be reached.
     pub reach: Reach,
+}
+
+impl Filesystem {
+    /// A JuiceFS filesystem: every node reaches it.
+    #[must_use]
+    pub fn of_juicefs(name: FilesystemName) -> Self {
+        Self { name, client: ClientKind::Juicefs, reach: Reach::Shared }
+    }
 }
 
 /// A volume that is ready for use.
@@ -38,7 +55,9 @@ pub struct Volume {
     pub capacity_bytes: u64,
     /// What it was filled from.
     pub source: Option<Source>,
-    /// Limits of its mount pod, from the next one on.
+    /// What whoever publishes it must be told: CSI `volume_context`.
+    pub context: BTreeMap<String, String>,
+    /// Limits of its mount pod that its context does not say, from the next one on.
     pub resources: Resources,
 }
 
@@ -63,9 +82,18 @@ pub enum Lifetime {
     Pod,
 }
 
-/// What is wanted of a new volume.
+/// What is wanted of a new volume, which depends on the client that will serve it.
 #[derive(Debug, Clone)]
-pub struct NewVolume {
+pub enum NewVolume {
+    /// A directory of a root.
+    Hostdir(NewDirectory),
+    /// A directory of a JuiceFS filesystem.
+    Juicefs(Box<NewJuicefsVolume>),
+}
+
+/// What is wanted of a new volume in a root.
+#[derive(Debug, Clone)]
+pub struct NewDirectory {
     /// The name that its caller chose; the same name is the same volume.
     pub csi_name: String,
     /// Where to make it.
@@ -78,6 +106,23 @@ pub struct NewVolume {
     pub resources: Resources,
     /// How long it lives.
     pub lifetime: Lifetime,
+}
+
+/// What is wanted of a new volume in a JuiceFS filesystem.
+#[derive(Debug, Clone)]
+pub struct NewJuicefsVolume {
+    /// The name that its caller chose; the same name is the same volume.
+    pub csi_name: String,
+    /// Where to make it.
+    pub filesystem: FilesystemName,
+    /// How large.
+    pub capacity: CapacityRange,
+    /// Filled from what.
+    pub source: Option<Source>,
+    /// What its StorageClass says, limits of `mutable_parameters` in it.
+    pub class: ClassParameters,
+    /// How the filesystem is reached.
+    pub secrets: Secrets,
 }
 
 /// A snapshot that is complete.
@@ -120,6 +165,19 @@ pub struct Page<T, I> {
     pub next_after: Option<I>,
 }
 
+impl<T, I: Ord + Clone> Page<T, I> {
+    /// What a window shows of all items.
+    fn of(mut items: Vec<T>, window: &Window<I>, id: impl Fn(&T) -> &I) -> Self {
+        items.retain(|item| window.after.as_ref().is_none_or(|after| id(item) > after));
+        items.sort_by(|one, other| id(one).cmp(id(other)));
+        let shown = window.entries_max.map_or(items.len(), |max| max.get().min(items.len()));
+        let more = shown < items.len();
+        items.truncate(shown);
+        let next_after = items.last().filter(|_| more).map(|last| id(last).clone());
+        Self { items, next_after }
+    }
+}
+
 /// Room in a filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
@@ -141,7 +199,7 @@ pub enum DataCondition {
     },
 }
 
-/// Knows volumes by their ids.
+/// Knows volumes by their ids alone.
 pub trait Catalog: Send + Sync + 'static {
     /// The filesystem of this name; without a name, the default one.
     fn filesystem(&self, name: Option<&FilesystemName>) -> Option<Filesystem>;
@@ -149,7 +207,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// The volume with this id.
     ///
     /// # Errors
-    /// [`FindError::NoSuchVolume`] when there is none, or none that is ready.
+    /// [`FindError::NoSuchVolume`] when there is none, or none that is ready; [`FindError::Filesystem`] when it takes
+    /// credentials to know.
     fn volume(&self, id: &VolumeId) -> impl Future<Output = Result<Volume, FindError>> + Send;
 
     /// The filesystems that can't be reached from this node, each with the reason.
@@ -167,8 +226,10 @@ pub trait InlineVolumes: Catalog {
     ///
     /// # Errors
     /// See [`CreateVolumeError`]. Nothing of a new volume is left after any of them, but what could not be removed.
-    fn create_inline(&self, new: NewVolume)
-    -> impl Future<Output = Result<Volume, CreateVolumeError>> + Send;
+    fn create_inline(
+        &self,
+        new: NewDirectory,
+    ) -> impl Future<Output = Result<Volume, CreateVolumeError>> + Send;
 
     /// The volumes that were made for this name, also those that are only half made or half removed.
     ///
@@ -185,7 +246,8 @@ pub trait InlineVolumes: Catalog {
 
 /// Makes, changes and removes volumes and snapshots. Every method may be called again for the same, and succeeds.
 ///
-/// No two calls for the same volume or snapshot overlap: the desks see to that.
+/// No two calls for the same volume or snapshot overlap: the desks see to that. `secrets` are those of the call: some
+/// filesystems can't be reached without.
 pub trait Provisioner: Catalog {
     /// Makes a volume and fills it.
     ///
@@ -198,9 +260,23 @@ pub trait Provisioner: Catalog {
     ///
     /// # Errors
     /// See [`DeleteError`].
-    fn delete_volume(&self, id: &VolumeId) -> impl Future<Output = Result<(), DeleteError>> + Send;
+    fn delete_volume(
+        &self,
+        id: &VolumeId,
+        secrets: &Secrets,
+    ) -> impl Future<Output = Result<(), DeleteError>> + Send;
 
-    /// The volumes that are ready.
+    /// The volume with this id.
+    ///
+    /// # Errors
+    /// As [`Catalog::volume`].
+    fn find_volume(
+        &self,
+        id: &VolumeId,
+        secrets: &Secrets,
+    ) -> impl Future<Output = Result<Volume, FindError>> + Send;
+
+    /// The volumes that are ready and can be known without credentials.
     ///
     /// # Errors
     /// When a record can't be read.
@@ -217,6 +293,7 @@ pub trait Provisioner: Catalog {
         &self,
         id: &VolumeId,
         range: CapacityRange,
+        secrets: &Secrets,
     ) -> impl Future<Output = Result<u64, ChangeError>> + Send;
 
     /// Changes the limits that are named in `limits`.
@@ -229,7 +306,7 @@ pub trait Provisioner: Catalog {
         limits: Resources,
     ) -> impl Future<Output = Result<(), ChangeError>> + Send;
 
-    /// Room for new volumes in a filesystem.
+    /// Room for new volumes in a filesystem that [`Catalog::filesystem`] knows.
     ///
     /// # Errors
     /// When the filesystem can't be reached.
@@ -239,7 +316,11 @@ pub trait Provisioner: Catalog {
     ///
     /// # Errors
     /// [`FindError::NoSuchVolume`] when there is no such volume.
-    fn condition(&self, id: &VolumeId) -> impl Future<Output = Result<DataCondition, FindError>> + Send;
+    fn condition(
+        &self,
+        id: &VolumeId,
+        secrets: &Secrets,
+    ) -> impl Future<Output = Result<DataCondition, FindError>> + Send;
 
     /// Takes a snapshot; it is complete when this returns.
     ///
@@ -248,27 +329,37 @@ pub trait Provisioner: Catalog {
     fn create_snapshot(
         &self,
         new: NewSnapshot,
+        secrets: &Secrets,
     ) -> impl Future<Output = Result<Snapshot, CreateSnapshotError>> + Send;
 
     /// Removes a snapshot; one that is not there is no error.
     ///
     /// # Errors
     /// See [`DeleteError`].
-    fn delete_snapshot(&self, id: &SnapshotId) -> impl Future<Output = Result<(), DeleteError>> + Send;
+    fn delete_snapshot(
+        &self,
+        id: &SnapshotId,
+        secrets: &Secrets,
+    ) -> impl Future<Output = Result<(), DeleteError>> + Send;
 
     /// The snapshot with this id.
     ///
     /// # Errors
     /// [`FindError::NoSuchSnapshot`] when there is none.
-    fn snapshot(&self, id: &SnapshotId) -> impl Future<Output = Result<Snapshot, FindError>> + Send;
+    fn snapshot(
+        &self,
+        id: &SnapshotId,
+        secrets: &Secrets,
+    ) -> impl Future<Output = Result<Snapshot, FindError>> + Send;
 
-    /// The snapshots, those of one volume when it is named.
+    /// The snapshots that can be known with these credentials, those of one volume when it is named.
     ///
     /// # Errors
-    /// When a record can't be read.
+    /// When a record can't be read, or the filesystem of the named volume not be reached.
     fn snapshots(
         &self,
         source: Option<VolumeId>,
         window: Window<SnapshotId>,
-    ) -> impl Future<Output = Result<Page<Snapshot, SnapshotId>, StoreError>> + Send;
+        secrets: &Secrets,
+    ) -> impl Future<Output = Result<Page<Snapshot, SnapshotId>, FindError>> + Send;
 }

@@ -21,6 +21,7 @@ use mountpod::csi::server::{Desks, ServeError, serve};
 use mountpod::mountpod::service::{
     Condition, Knowledge, MountError, MountService, PublishRequest, PublishedTargets, VolumeStats,
 };
+use mountpod::provision::dispatch::Provisioners;
 use mountpod::provision::hostdir::Hostdir;
 use mountpod::volume::{ClientKind, NodeKey, TargetPath, VolumeId};
 use tokio::sync::Semaphore;
@@ -163,8 +164,9 @@ pub(crate) fn spawn(
         directories: directories.clone(),
     };
     let identity = IdentityDesk::new("csi.mountpod.dev".parse().unwrap(), Well, edge.clone());
+    let provisioners = Provisioners::<RecordingMounts>::new(hostdir.clone(), None);
     let desks = Desks::new(identity, edge.clone())
-        .and_controller(ControllerDesk::new(hostdir.clone(), mounts.clone(), node, edge.clone()))
+        .and_controller(ControllerDesk::new(provisioners, mounts.clone(), node, directories, edge.clone()))
         .and_node(NodeDesk::new(hostdir, mounts, facts, edge));
     tokio::spawn(async move { serve(&endpoint, desks, stop).await })
 }

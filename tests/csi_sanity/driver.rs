@@ -1,5 +1,6 @@
 //! How is the driver under test started and ended?
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -30,6 +31,11 @@ pub(crate) struct Driver {
 impl Driver {
     /// Starts the driver with everything it owns below `dir` and waits until it listens.
     pub(crate) async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub(crate) async fn start_with(dir: &Path, arguments: &[&OsStr]) -> Self {
         let (socket, state, main) = (dir.join("csi.sock"), dir.join("state"), dir.join("main"));
         fs::create_dir(&main).expect("the root directory can be made");
         let log = dir.join("driver.log");
@@ -43,6 +49,7 @@ impl Driver {
             .arg(&state)
             .arg("--hostdir-root")
             .arg(format!("main={}", main.display()))
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

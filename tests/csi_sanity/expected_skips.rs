@@ -1,4 +1,4 @@
-//! Which csi-sanity specs do not run against Mountpod, and why?
+//! Which csi-sanity specs do not run against Mountpod, which can't pass with JuiceFS, and why?
 
 use std::collections::BTreeSet;
 
@@ -60,3 +60,21 @@ pub(crate) const EXPECTED_SKIPS: &[Group] = &[
 pub(crate) fn expected_skips() -> BTreeSet<&'static str> {
     EXPECTED_SKIPS.iter().flat_map(|group| group.specs.iter().copied()).collect()
 }
+
+/// Specs that can't pass with volumes of JuiceFS; hostdir passes them.
+pub(crate) const JUICEFS_FAILURES: &[Group] = &[
+    Group {
+        reason: "A JuiceFS filesystem is known by its Secret alone, and csi-sanity has none for these calls.",
+        specs: &[
+            "Controller Service [Controller Server] ListVolumes check the presence of new volumes and absence of deleted ones in the volume list",
+            "ControllerGetVolumeHealth [Controller Server] should return health for a valid volume",
+        ],
+    },
+    Group {
+        reason: "The limits of such a volume stand in its context, which nobody can write anew.",
+        specs: &[
+            "ModifyVolume [Controller Server] should modify a volume created without a volume attribute class",
+            "ModifyVolume [Controller Server] should modify a volume created with a volume attribute class",
+        ],
+    },
+];

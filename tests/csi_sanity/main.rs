@@ -10,9 +10,13 @@ mod driver;
 mod expected_skips;
 #[path = "../lib/go_tools.rs"]
 mod go_tools;
+#[path = "../juicefs_support/mod.rs"]
+mod juicefs_support;
 mod report;
 mod sanity;
 mod scene;
+#[path = "../session_support/mod.rs"]
+mod session_support;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +30,8 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 use driver::Driver;
-use expected_skips::{EXPECTED_SKIPS, expected_skips};
+use expected_skips::{EXPECTED_SKIPS, JUICEFS_FAILURES, expected_skips};
+use juicefs_support::{PASSWORD, Redis, juicefs};
 use report::Report;
 use sanity::{SECRET, Sanity};
 use scene::Scene;
@@ -64,8 +69,29 @@ async fn csi_sanity_passes_whatever_the_order_of_its_specs() {
         assert_only_expected_skips(&report);
         driver.stop().await;
         assert_nothing_left(&scene).await;
-        assert_secret_unseen(&scene);
+        assert_unseen(&scene, SECRET);
     }
+}
+
+#[tokio::test]
+async fn volumes_of_juicefs_pass_all_but_what_takes_no_secrets() {
+    assert!(nix::unistd::geteuid().is_root(), "csi-sanity mounts volumes: run the tests as root");
+    let (scene, servers) = (Scene::new(), tempfile::tempdir().unwrap());
+    let redis = Redis::start(servers.path()).await;
+    fs::create_dir(servers.path().join("objects")).unwrap();
+    let secret = redis.secret(&servers.path().join("objects"));
+    let program = juicefs();
+    let mut driver =
+        Driver::start_with(scene.path(), &["--juicefs-program".as_ref(), program.as_os_str()]).await;
+    let report = Sanity::new(scene.path(), &driver.socket, SEEDS[0]).of_juicefs(&secret).run().await;
+    println!("csi-sanity with JuiceFS: {} passed, {} failed", report.passed.len(), report.failed.len());
+    let expected: BTreeSet<_> = JUICEFS_FAILURES.iter().flat_map(|group| group.specs).copied().collect();
+    let failed: BTreeSet<_> = report.failed.keys().map(String::as_str).collect();
+    assert_eq!(failed, expected, "{:#?}\nthe driver's log:\n{}", report.failed, driver.log());
+    assert_only_expected_skips(&report);
+    driver.stop().await;
+    assert_nothing_left(&scene).await;
+    assert_unseen(&scene, PASSWORD);
 }
 
 /// Everything ran, but the specs that have a reason not to.
@@ -95,7 +121,7 @@ async fn assert_nothing_left(scene: &Scene) {
 }
 
 /// The secret that every RPC carried is neither in the driver's log nor in its state.
-fn assert_secret_unseen(scene: &Scene) {
+fn assert_unseen(scene: &Scene, secret: &str) {
     let mut pending =
         vec![scene.path().join("driver.log"), scene.path().join("state"), scene.path().join("main")];
     while let Some(path) = pending.pop() {
@@ -103,7 +129,7 @@ fn assert_secret_unseen(scene: &Scene) {
         if kind.is_dir() {
             pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if kind.is_file() {
-            assert!(!contains(&path, SECRET), "{} holds a secret", path.display());
+            assert!(!contains(&path, secret), "{} holds a secret", path.display());
         }
     }
 }

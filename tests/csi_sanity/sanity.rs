@@ -1,5 +1,6 @@
 //! How is csi-sanity called?
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -48,8 +49,7 @@ impl Sanity {
     pub(crate) fn new(dir: &Path, socket: &Path, seed: u32) -> Self {
         let dir = dir.join("sanity");
         fs::create_dir(&dir).expect("csi-sanity's directory can be made");
-        let secrets: String = SECRET_KEYS.iter().map(|key| format!("{key}:\n  token: {SECRET}\n")).collect();
-        write(&dir, "secrets.yaml", &secrets);
+        write_secrets(&dir, &BTreeMap::from([("token".to_owned(), SECRET.to_owned())]));
         write(&dir, "parameters.yaml", "client: hostdir\nroot: main\n");
         write(&dir, "mutable-parameters.yaml", "memoryLimit: 256Mi\n");
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lib");
@@ -75,6 +75,13 @@ impl Sanity {
             format!("--ginkgo.json-report={}", below("report.json")),
         ];
         Self { dir, seed, options }
+    }
+
+    /// The same with volumes of the JuiceFS filesystem that a Secret describes.
+    pub(crate) fn of_juicefs(self, secret: &BTreeMap<String, String>) -> Self {
+        write_secrets(&self.dir, secret);
+        write(&self.dir, "parameters.yaml", "client: juicefs\n");
+        self
     }
 
     /// Names the specs without running them.
@@ -103,6 +110,13 @@ impl Sanity {
         );
         report
     }
+}
+
+/// The same for every RPC that csi-sanity has secrets for.
+fn write_secrets(dir: &Path, secret: &BTreeMap<String, String>) {
+    let entries: String = secret.iter().map(|(key, value)| format!("  {key}: {value:?}\n")).collect();
+    let secrets: String = SECRET_KEYS.iter().map(|key| format!("{key}:\n{entries}")).collect();
+    write(dir, "secrets.yaml", &secrets);
 }
 
 fn write(dir: &Path, name: &str, text: &str) {

@@ -10,10 +10,15 @@ use super::super::status::RpcError;
 use super::super::{request as check, topology};
 use super::Desk;
 use super::volumes::told_bytes;
+use super::wanted::juicefs_capabilities;
+use crate::config::capacity::ABSURD_BYTES;
+use crate::config::client::client_of;
+use crate::config::host_directories::HostDirectories;
+use crate::config::juicefs::ClassParameters;
 use crate::config::parameters::VolumeParameters;
 use crate::mountpod::service::PublishedTargets;
-use crate::provision::{FindError, Provisioner, Window};
-use crate::volume::VolumeId;
+use crate::provision::{FilesystemError, FindError, Provisioner, Window};
+use crate::volume::{ClientKind, Secrets, VolumeId};
 
 impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
     pub(super) async fn list_volumes(
@@ -44,10 +49,11 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         let id = check::volume_id("volume_id", &request.volume_id)?;
         let id = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
         let volume = self.provisioner.volume(&id).await?;
-        let condition = self.provisioner.condition(&id).await?;
+        let trouble = self.data_trouble(&id).await?;
+        let trouble = trouble.ok_or_else(|| FindError::NoSuchVolume(id.clone()))?;
         let status = controller_get_volume_response::VolumeStatus {
             published_node_ids: self.published_nodes(&id),
-            volume_condition: Some(volume_condition(Trouble::of_data(&condition))),
+            volume_condition: Some(volume_condition(trouble)),
         };
         Ok(v1::ControllerGetVolumeResponse { volume: Some(self.told(&volume)?), status: Some(status) })
     }
@@ -57,9 +63,9 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         request: v1::ControllerGetVolumeHealthRequest,
     ) -> Result<v1::ControllerGetVolumeHealthResponse, RpcError> {
         let id = check::volume_id("volume_id", &request.volume_id)?;
-        check::secrets(request.secrets)?;
+        let secrets = check::secrets(request.secrets)?;
         let id = id.ok_or_else(|| check::not_found("volume_id", "volume", &request.volume_id))?;
-        let condition = self.provisioner.condition(&id).await?;
+        let condition = self.provisioner.condition(&id, &secrets).await?;
         let troubles = Trouble::of_data(&condition).into_iter().collect();
         let volume_health = Some(volume_health(id.to_string(), troubles));
         Ok(v1::ControllerGetVolumeHealthResponse { volume_health })
@@ -87,6 +93,9 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         self: Arc<Self>,
         request: v1::GetCapacityRequest,
     ) -> Result<v1::GetCapacityResponse, RpcError> {
+        if client_of("parameters", &request.parameters, &Secrets::default())? == ClientKind::Juicefs {
+            return juicefs_capacity(&request, &self.directories);
+        }
         let capable = match capability::each(&request.volume_capabilities) {
             Ok(()) => true,
             Err(CapabilityError::Unsupported(_)) => false,
@@ -109,13 +118,34 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         })
     }
 
-    /// What is wrong with a listed volume's data; the outer `None` when it was deleted since it was listed.
+    /// What is wrong with a listed volume's data; the outer `None` when it was deleted since it was listed. Data that only a
+    /// Secret leads to is not looked at: the call has none.
     async fn data_trouble(&self, id: &VolumeId) -> Result<Option<Option<Trouble>>, RpcError> {
-        match self.provisioner.condition(id).await {
+        match self.provisioner.condition(id, &Secrets::default()).await {
             Ok(condition) => Ok(Some(Trouble::of_data(&condition))),
             Err(FindError::NoSuchVolume(_) | FindError::NoSuchSnapshot(_)) => Ok(None),
+            Err(FindError::Filesystem(FilesystemError::NoSecrets { .. })) => Ok(Some(None)),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What a JuiceFS filesystem has room for is known to its metadata engine, and this call carries no secrets: no limit is
+/// told here. A volume's own is set when it is made.
+fn juicefs_capacity(
+    request: &v1::GetCapacityRequest,
+    directories: &HostDirectories,
+) -> Result<v1::GetCapacityResponse, RpcError> {
+    let class = ClassParameters::of_map("parameters", &request.parameters)?;
+    let capabilities = &request.volume_capabilities;
+    let fits = || juicefs_capabilities(&class, capabilities, directories);
+    match if capabilities.is_empty() { Ok(()) } else { fits() } {
+        Err(CapabilityError::Malformed(why)) => Err(why.into()),
+        Err(CapabilityError::Unsupported(_)) => Ok(v1::GetCapacityResponse::default()),
+        Ok(()) => Ok(v1::GetCapacityResponse {
+            available_capacity: told_bytes(ABSURD_BYTES),
+            ..v1::GetCapacityResponse::default()
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 mod listing;
 mod snapshots;
 mod volumes;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::api::v1::controller_service_capability::{Rpc, Type, rpc};
 use super::edge::{Call, Edge};
 use super::status::RpcError;
 use crate::config::flags::NodeId;
+use crate::config::host_directories::HostDirectories;
 use crate::mountpod::service::{Knowledge, PublishedTargets};
 use crate::provision::Provisioner;
 
@@ -24,14 +26,21 @@ struct Desk<P, W> {
     provisioner: P,
     published: Arc<W>,
     node: NodeId,
+    directories: HostDirectories,
     edge: Edge,
 }
 
 impl<P: Provisioner, W: PublishedTargets> ControllerDesk<P, W> {
     /// A desk; a volume that is known to be published is not deleted. On a node of its own, and for the volumes that
-    /// only its node can reach, `node` is that node.
-    pub fn new(provisioner: P, published: Arc<W>, node: NodeId, edge: Edge) -> Self {
-        Self(Arc::new(Desk { provisioner, published, node, edge }))
+    /// only its node can reach, `node` is that node; `directories` are what mount pods may use of any node.
+    pub fn new(
+        provisioner: P,
+        published: Arc<W>,
+        node: NodeId,
+        directories: HostDirectories,
+        edge: Edge,
+    ) -> Self {
+        Self(Arc::new(Desk { provisioner, published, node, directories, edge }))
     }
 
     async fn answer<T: Send + 'static>(

@@ -13,7 +13,7 @@ use super::volumes::told_bytes;
 use crate::config::parameters;
 use crate::mountpod::service::PublishedTargets;
 use crate::provision::{FindError, NewSnapshot, Page, Provisioner, Snapshot, Window};
-use crate::volume::{SnapshotId, VolumeId};
+use crate::volume::{Secrets, SnapshotId, VolumeId};
 
 impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
     pub(super) async fn create_snapshot(
@@ -24,7 +24,7 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         let source = check::volume_id("source_volume_id", &request.source_volume_id)?;
         parameters::snapshot_parameters("parameters", &request.parameters)?;
         let required_nodes = topology::required_nodes(request.accessibility_requirements.as_ref())?;
-        check::secrets(request.secrets)?;
+        let secrets = check::secrets(request.secrets)?;
 
         let none = || check::not_found("source_volume_id", "volume", &request.source_volume_id);
         let source: VolumeId = source.ok_or_else(none)?;
@@ -37,7 +37,7 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
             Claim::Alone(Thing::Snapshot(id)),
             Claim::Shared(Thing::Volume(source.clone())),
         ])?;
-        let snapshot = self.provisioner.create_snapshot(NewSnapshot { csi_name, source }).await?;
+        let snapshot = self.provisioner.create_snapshot(NewSnapshot { csi_name, source }, &secrets).await?;
         Ok(v1::CreateSnapshotResponse { snapshot: Some(told(&snapshot)) })
     }
 
@@ -46,11 +46,11 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         request: v1::DeleteSnapshotRequest,
     ) -> Result<v1::DeleteSnapshotResponse, RpcError> {
         let id = check::snapshot_id("snapshot_id", &request.snapshot_id)?;
-        check::secrets(request.secrets)?;
+        let secrets = check::secrets(request.secrets)?;
         // CSI spec, "DeleteSnapshot": what does not exist is deleted.
         let Some(id) = id else { return Ok(v1::DeleteSnapshotResponse {}) };
         let _guard = self.edge.claim(vec![Claim::Alone(Thing::Snapshot(id.clone()))])?;
-        self.provisioner.delete_snapshot(&id).await?;
+        self.provisioner.delete_snapshot(&id, &secrets).await?;
         Ok(v1::DeleteSnapshotResponse {})
     }
 
@@ -59,9 +59,9 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         request: v1::GetSnapshotRequest,
     ) -> Result<v1::GetSnapshotResponse, RpcError> {
         let id = check::snapshot_id("snapshot_id", &request.snapshot_id)?;
-        check::secrets(request.secrets)?;
+        let secrets = check::secrets(request.secrets)?;
         let id = id.ok_or_else(|| check::not_found("snapshot_id", "snapshot", &request.snapshot_id))?;
-        let snapshot = self.provisioner.snapshot(&id).await?;
+        let snapshot = self.provisioner.snapshot(&id, &secrets).await?;
         Ok(v1::GetSnapshotResponse { snapshot: Some(told(&snapshot)) })
     }
 
@@ -73,14 +73,14 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         let after = check::after(&request.starting_token)?;
         let wanted_id = optional(&request.snapshot_id, |id| check::snapshot_id("snapshot_id", id))?;
         let source = optional(&request.source_volume_id, |id| check::volume_id("source_volume_id", id))?;
-        check::secrets(request.secrets)?;
+        let secrets = check::secrets(request.secrets)?;
         let page = match (wanted_id, source) {
             // An id that can't be ours filters everything away.
             (Filter::Nothing, _) | (_, Filter::Nothing) => Page { items: Vec::new(), next_after: None },
-            (Filter::One(id), source) => self.only(&id, &source, after.as_ref()).await?,
+            (Filter::One(id), source) => self.only(&id, &source, after.as_ref(), &secrets).await?,
             (Filter::All, source) => {
                 let source = if let Filter::One(source) = source { Some(source) } else { None };
-                self.provisioner.snapshots(source, Window { after, entries_max }).await?
+                self.provisioner.snapshots(source, Window { after, entries_max }, &secrets).await?
             }
         };
         let entry =
@@ -96,8 +96,9 @@ impl<P: Provisioner, W: PublishedTargets> Desk<P, W> {
         id: &SnapshotId,
         source: &Filter<VolumeId>,
         after: Option<&SnapshotId>,
+        secrets: &Secrets,
     ) -> Result<Page<Snapshot, SnapshotId>, RpcError> {
-        let found = match self.provisioner.snapshot(id).await {
+        let found = match self.provisioner.snapshot(id, secrets).await {
             Ok(snapshot) => Some(snapshot),
             Err(FindError::NoSuchSnapshot(_) | FindError::NoSuchVolume(_)) => None,
             Err(error) => return Err(error.into()),

@@ -16,7 +16,7 @@ use crate::config::capacity::CapacityRange;
 use crate::config::field::InvalidField;
 use crate::config::parameters::InlineParameters;
 use crate::mountpod::service::MountService;
-use crate::provision::{InlineVolumes, Lifetime, NewVolume};
+use crate::provision::{InlineVolumes, Lifetime, NewDirectory};
 use crate::volume::{TargetPath, VolumeId};
 
 impl<C: InlineVolumes, M: MountService> Desk<C, M> {
@@ -42,7 +42,7 @@ impl<C: InlineVolumes, M: MountService> Desk<C, M> {
             Claim::Alone(Thing::VolumeName(name.as_str().to_owned())),
             Claim::Alone(Thing::Volume(id.clone())),
         ])?;
-        let new = NewVolume {
+        let new = NewDirectory {
             csi_name: name.as_str().to_owned(),
             filesystem: filesystem.name,
             capacity: CapacityRange { required: said.size_bytes, limit: None },

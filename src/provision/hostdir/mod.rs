@@ -32,12 +32,11 @@ pub use root::RootError;
 use self::root::{OpenRoot, open_root};
 use super::{
     Catalog, ChangeError, CreateSnapshotError, CreateVolumeError, DataCondition, DeleteError, Filesystem,
-    FindError, InlineVolumes, NewSnapshot, NewVolume, Page, Provisioner, Room, Snapshot, StoreError, Volume,
-    Window,
+    FindError, InlineVolumes, NewDirectory, NewSnapshot, Page, Room, Snapshot, StoreError, Volume, Window,
 };
 use crate::config::capacity::CapacityRange;
 use crate::config::flags::HostdirRoot;
-use crate::volume::{FilesystemName, Resources, SnapshotId, VolumeId};
+use crate::volume::{ClientKind, FilesystemName, Resources, SnapshotId, VolumeId};
 
 /// Short operations at a time: a hung disk takes so many threads and no more.
 const SHORT_OPERATIONS_MAX: usize = 16;
@@ -117,7 +116,7 @@ impl Roots {
             Some(name) => self.get(name),
             None => self.0.first(),
         }?;
-        Some(Filesystem { name: root.name.clone(), reach: root.reach })
+        Some(Filesystem { name: root.name.clone(), client: ClientKind::Hostdir, reach: root.reach })
     }
 
     fn iter(&self) -> impl Iterator<Item = &Root> {
@@ -213,7 +212,7 @@ impl InlineVolumes for Hostdir {
         self.roots.iter().map(|root| root.name().clone()).collect()
     }
 
-    async fn create_inline(&self, new: NewVolume) -> Result<Volume, CreateVolumeError> {
+    async fn create_inline(&self, new: NewDirectory) -> Result<Volume, CreateVolumeError> {
         self.run(&self.short, move |roots, stop| volumes::create(roots, &new, stop)).await
     }
 
@@ -228,56 +227,64 @@ impl InlineVolumes for Hostdir {
     }
 }
 
-impl Provisioner for Hostdir {
-    async fn create_volume(&self, new: NewVolume) -> Result<Volume, CreateVolumeError> {
+impl Hostdir {
+    /// Makes a volume in one of the roots, and fills it.
+    ///
+    /// # Errors
+    /// See [`CreateVolumeError`].
+    pub async fn create_volume(&self, new: NewDirectory) -> Result<Volume, CreateVolumeError> {
         let lane = if new.source.is_some() { &self.long } else { &self.short };
         self.run(lane, move |roots, stop| volumes::create(roots, &new, stop)).await
     }
 
-    async fn delete_volume(&self, id: &VolumeId) -> Result<(), DeleteError> {
+    /// As [`Provisioner::delete_volume`](super::Provisioner::delete_volume), like all that follow; no root takes secrets.
+    pub(super) async fn delete_volume(&self, id: &VolumeId) -> Result<(), DeleteError> {
         let id = id.clone();
         self.run(&self.long, move |roots, stop| volumes::delete(roots, &id, stop)).await
     }
 
-    async fn volumes(&self, window: Window<VolumeId>) -> Result<Page<Volume, VolumeId>, StoreError> {
+    pub(super) async fn volumes(
+        &self,
+        window: Window<VolumeId>,
+    ) -> Result<Page<Volume, VolumeId>, StoreError> {
         self.run(&self.short, move |roots, _| list::volumes(roots, &window)).await
     }
 
-    async fn expand(&self, id: &VolumeId, range: CapacityRange) -> Result<u64, ChangeError> {
+    pub(super) async fn expand(&self, id: &VolumeId, range: CapacityRange) -> Result<u64, ChangeError> {
         let id = id.clone();
         self.run(&self.short, move |roots, _| volumes::expand(roots, &id, range)).await
     }
 
-    async fn modify(&self, id: &VolumeId, limits: Resources) -> Result<(), ChangeError> {
+    pub(super) async fn modify(&self, id: &VolumeId, limits: Resources) -> Result<(), ChangeError> {
         let id = id.clone();
         self.run(&self.short, move |roots, _| volumes::modify(roots, &id, limits)).await
     }
 
-    async fn room(&self, name: &FilesystemName) -> Result<Room, StoreError> {
+    pub(super) async fn room(&self, name: &FilesystemName) -> Result<Room, StoreError> {
         let name = name.clone();
         self.run(&self.short, move |roots, _| room(roots, &name)).await
     }
 
-    async fn condition(&self, id: &VolumeId) -> Result<DataCondition, FindError> {
+    pub(super) async fn condition(&self, id: &VolumeId) -> Result<DataCondition, FindError> {
         let id = id.clone();
         self.run(&self.short, move |roots, _| volumes::condition(roots, &id)).await
     }
 
-    async fn create_snapshot(&self, new: NewSnapshot) -> Result<Snapshot, CreateSnapshotError> {
+    pub(super) async fn create_snapshot(&self, new: NewSnapshot) -> Result<Snapshot, CreateSnapshotError> {
         self.run(&self.long, move |roots, stop| snapshots::create(roots, &new, stop)).await
     }
 
-    async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DeleteError> {
+    pub(super) async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DeleteError> {
         let id = id.clone();
         self.run(&self.long, move |roots, stop| snapshots::delete(roots, &id, stop)).await
     }
 
-    async fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, FindError> {
+    pub(super) async fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, FindError> {
         let id = id.clone();
         self.run(&self.short, move |roots, _| snapshots::find(roots, &id)).await
     }
 
-    async fn snapshots(
+    pub(super) async fn snapshots(
         &self,
         source: Option<VolumeId>,
         window: Window<SnapshotId>,

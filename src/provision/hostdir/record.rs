@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::super::files::record::{FORM, VolumeState};
-use super::super::{Lifetime, NewVolume, Source};
+use super::super::{Lifetime, NewDirectory, Source};
 use crate::volume::{Resources, VolumeId};
 
 /// Record of a volume.
@@ -32,7 +32,7 @@ pub(super) struct VolumeRecord {
 
 impl VolumeRecord {
     /// The record of a volume that is to be made.
-    pub(super) fn new(wanted: &NewVolume, capacity_bytes: u64) -> Self {
+    pub(super) fn new(wanted: &NewDirectory, capacity_bytes: u64) -> Self {
         Self {
             form: FORM,
             csi_name: wanted.csi_name.clone(),

@@ -33,11 +33,8 @@ pub(super) fn create(roots: &Roots, new: &NewSnapshot, stop: &Stop) -> Result<Sn
             Err(CreateSnapshotError::Exists { id: found.id, source_volume: found.source })
         };
     }
-    let source = volumes::find(roots, &new.source).map_err(|error| match error {
-        FindError::Store(error) => error.into(),
-        _ => CreateSnapshotError::NoSuchVolume(new.source.clone()),
-    })?;
     let none = || CreateSnapshotError::NoSuchVolume(new.source.clone());
+    let source = volumes::find(roots, &new.source).map_err(|error| error.or_missing(none))?;
     let root = roots.get(new.source.filesystem()).ok_or_else(none)?.open()?;
     let id = SnapshotId::for_csi_name(new.source.filesystem().clone(), &new.csi_name);
     let record = SnapshotRecord {

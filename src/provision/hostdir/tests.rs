@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::super::{CreateVolumeError, Lifetime, NewVolume, Source};
+use super::super::{CreateVolumeError, Lifetime, NewDirectory, Source};
 use super::*;
 use crate::config::flags::{MissingRoot, Reach};
 
@@ -34,7 +34,7 @@ impl World {
         self.dir.path().join(below)
     }
 
-    fn create(&self, new: &NewVolume) -> Result<Volume, CreateVolumeError> {
+    fn create(&self, new: &NewDirectory) -> Result<Volume, CreateVolumeError> {
         volumes::create(self.roots(), new, &Stop::default())
     }
 
@@ -48,8 +48,8 @@ fn root_in(dir: &Path, name: &str) -> HostdirRoot {
     HostdirRoot { name: name.parse().unwrap(), dir, reach: Reach::NodeLocal, missing: MissingRoot::Create }
 }
 
-fn wanted(root: &str, name: &str) -> NewVolume {
-    NewVolume {
+fn wanted(root: &str, name: &str) -> NewDirectory {
+    NewDirectory {
         csi_name: name.to_owned(),
         filesystem: root.parse().unwrap(),
         capacity: CapacityRange { required: Some(1 << 20), limit: None },
@@ -62,7 +62,7 @@ fn wanted(root: &str, name: &str) -> NewVolume {
 #[test]
 fn an_inline_volume_is_in_no_list_and_its_deletion_spares_others() {
     let world = World::new(&["main"]);
-    let inline = NewVolume { lifetime: Lifetime::Pod, ..wanted("main", "csi-a") };
+    let inline = NewDirectory { lifetime: Lifetime::Pod, ..wanted("main", "csi-a") };
     let id = world.create(&inline).unwrap().id;
     assert_eq!(world.create(&inline).unwrap().id, id, "made once");
     assert!(matches!(world.create(&wanted("main", "csi-a")), Err(CreateVolumeError::Exists { .. })));
@@ -135,10 +135,10 @@ fn the_same_name_is_the_same_volume_and_another_size_is_refused() {
     let first = world.create(&wanted("main", "a")).unwrap();
     assert_eq!(world.create(&wanted("main", "a")).unwrap(), first);
     let other_size = CapacityRange { required: Some(2 << 20), limit: Some(2 << 20) };
-    let other = NewVolume { capacity: other_size, ..wanted("main", "a") };
+    let other = NewDirectory { capacity: other_size, ..wanted("main", "a") };
     assert!(matches!(world.create(&other), Err(CreateVolumeError::Exists { .. })));
     let limits = Resources { memory_limit: Some(crate::volume::MemoryBytes(1 << 30)), cpu_limit: None };
-    let other = NewVolume { resources: limits, ..wanted("main", "a") };
+    let other = NewDirectory { resources: limits, ..wanted("main", "a") };
     assert!(matches!(world.create(&other), Err(CreateVolumeError::Exists { .. })));
 }
 
@@ -178,7 +178,7 @@ fn hostile_and_long_names_stay_below_their_root() {
 fn more_than_the_root_has_in_all_is_refused() {
     let world = World::new(&["main"]);
     let absurd = CapacityRange { required: Some(1 << 59), limit: None };
-    let error = world.create(&NewVolume { capacity: absurd, ..wanted("main", "a") }).unwrap_err();
+    let error = world.create(&NewDirectory { capacity: absurd, ..wanted("main", "a") }).unwrap_err();
     assert!(matches!(error, CreateVolumeError::Range(_)), "{error}");
     assert_eq!(leftovers(&world.path("main")), Vec::<PathBuf>::new());
 }
@@ -251,13 +251,13 @@ fn a_root_whose_disk_is_gone_is_not_written_to() {
 fn a_clone_needs_its_source_and_enough_room() {
     let world = World::new(&["main"]);
     let source = Source::Volume("main#gone".parse().unwrap());
-    let clone = NewVolume { source: Some(source), ..wanted("main", "b") };
+    let clone = NewDirectory { source: Some(source), ..wanted("main", "b") };
     assert!(matches!(world.create(&clone), Err(CreateVolumeError::NoSuchSource(_))));
-    let id = world.create(&NewVolume {
+    let id = world.create(&NewDirectory {
         capacity: CapacityRange { required: Some(4 << 20), limit: None },
         ..wanted("main", "a")
     });
-    let clone = NewVolume { source: Some(Source::Volume(id.unwrap().id)), ..wanted("main", "b") };
+    let clone = NewDirectory { source: Some(Source::Volume(id.unwrap().id)), ..wanted("main", "b") };
     assert!(matches!(world.create(&clone), Err(CreateVolumeError::Range(_))));
     assert!(!world.path("main/b").exists());
 }

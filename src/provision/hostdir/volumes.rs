@@ -13,7 +13,7 @@ use nix::unistd::{fsync, syncfs};
 use super::super::files::record::VolumeState;
 use super::super::files::{below, place, record};
 use super::super::{
-    ChangeError, CopyError, CreateVolumeError, DataCondition, DeleteError, FindError, Lifetime, NewVolume,
+    ChangeError, CopyError, CreateVolumeError, DataCondition, DeleteError, FindError, Lifetime, NewDirectory,
     Source, StoreError, Volume,
 };
 use super::copy::copy_tree;
@@ -22,7 +22,7 @@ use super::root::OpenRoot;
 use super::snapshots::open_data;
 use super::{Roots, Stop, remove};
 use crate::config::capacity::{CapacityRange, UnsupportedRange};
-use crate::config::parameters::overlaid;
+use crate::config::parameters::{overlaid, root_context};
 use crate::volume::{Resources, VolumeId};
 
 /// Mode of a new, empty volume: anyone may write. Without Kubernetes nobody says which user a workload runs as (there
@@ -30,7 +30,7 @@ use crate::volume::{Resources, VolumeId};
 const EMPTY_VOLUME_MODE: u32 = 0o777;
 
 /// Makes a volume.
-pub(super) fn create(roots: &Roots, new: &NewVolume, stop: &Stop) -> Result<Volume, CreateVolumeError> {
+pub(super) fn create(roots: &Roots, new: &NewDirectory, stop: &Stop) -> Result<Volume, CreateVolumeError> {
     refuse_name_in_other_root(roots, new)?;
     let root = roots
         .get(&new.filesystem)
@@ -320,12 +320,13 @@ pub(super) fn volume(id: &VolumeId, record: VolumeRecord) -> Volume {
         id: id.clone(),
         capacity_bytes: record.capacity_bytes,
         source: record.source,
+        context: root_context(id.filesystem()),
         resources: record.resources,
     }
 }
 
 /// A name is one volume, whatever root is asked for (CSI spec, `CreateVolumeRequest.name`).
-fn refuse_name_in_other_root(roots: &Roots, new: &NewVolume) -> Result<(), CreateVolumeError> {
+fn refuse_name_in_other_root(roots: &Roots, new: &NewDirectory) -> Result<(), CreateVolumeError> {
     for other in roots.iter().filter(|other| other.name() != &new.filesystem) {
         let id = VolumeId::for_csi_name(other.name().clone(), &new.csi_name);
         let found: Option<VolumeRecord> = record::read(other.open()?.volumes.as_fd(), id.name())?;
@@ -337,7 +338,7 @@ fn refuse_name_in_other_root(roots: &Roots, new: &NewVolume) -> Result<(), Creat
     Ok(())
 }
 
-fn compare(id: &VolumeId, record: &VolumeRecord, new: &NewVolume) -> Result<(), CreateVolumeError> {
+fn compare(id: &VolumeId, record: &VolumeRecord, new: &NewDirectory) -> Result<(), CreateVolumeError> {
     let difference = if record.csi_name != new.csi_name {
         "it was made for another name".to_owned()
     } else if !new.capacity.contains(record.capacity_bytes) {
@@ -374,6 +375,7 @@ fn foreign(id: &VolumeId) -> CreateVolumeError {
 fn deletion_failed(error: DeleteError) -> CreateVolumeError {
     match error {
         DeleteError::Store(error) => error.into(),
+        DeleteError::Filesystem(error) => error.into(),
         DeleteError::Stopped => CreateVolumeError::Copy(CopyError::Stopped),
         DeleteError::MountInside { .. } => StoreError::new(
             "finishing the deletion of the volume that had this name",

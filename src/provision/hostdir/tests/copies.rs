@@ -61,7 +61,7 @@ fn a_snapshot_and_a_volume_from_it_hold_all_that_the_source_held() {
     // The source goes, the snapshot stays; restoring works twice, into another root as well.
     world.delete(&id);
     for (root, name) in [("main", "r1"), ("other", "r2")] {
-        let new = NewVolume { source: Some(Source::Snapshot(snapshot.id.clone())), ..wanted(root, name) };
+        let new = NewDirectory { source: Some(Source::Snapshot(snapshot.id.clone())), ..wanted(root, name) };
         let restored = world.create(&new).unwrap();
         assert_eq!(restored.source, new.source);
         assert_eq!(picture(&world.path(root).join(name)), before);
@@ -92,7 +92,7 @@ fn holes_stay_holes_and_attributes_are_kept() {
     sparse.write_all_at(b"begin", 0).unwrap();
     sparse.write_all_at(b"end", (256 << 20) - 3).unwrap();
     sys::set_xattr(sparse.as_fd(), c"user.colour", b"blue").unwrap();
-    let clone = NewVolume { source: Some(Source::Volume(id)), ..wanted("main", "b") };
+    let clone = NewDirectory { source: Some(Source::Volume(id)), ..wanted("main", "b") };
     world.create(&clone).unwrap();
     let copy = File::open(world.path("main/b/sparse")).unwrap();
     let meta = copy.metadata().unwrap();
@@ -109,7 +109,7 @@ fn a_deep_tree_with_long_names_is_copied_and_removed() {
     let world = World::new(&["main"]);
     let id = world.create(&wanted("main", "a")).unwrap().id;
     make_deep(&world.path("main/a"), 300);
-    let clone = NewVolume { source: Some(Source::Volume(id.clone())), ..wanted("main", "b") };
+    let clone = NewDirectory { source: Some(Source::Volume(id.clone())), ..wanted("main", "b") };
     let copy = world.create(&clone).unwrap().id;
     assert_eq!(depth(&world.path("main/b")), 300);
     world.delete(&id);
@@ -145,7 +145,7 @@ fn a_copy_that_is_stopped_leaves_nothing() {
     std::fs::write(world.path("main/a/file"), "x").unwrap();
     world.hostdir.stop();
     let stop = &world.hostdir.stop;
-    let clone = NewVolume { source: Some(Source::Volume(id.clone())), ..wanted("main", "b") };
+    let clone = NewDirectory { source: Some(Source::Volume(id.clone())), ..wanted("main", "b") };
     let error = volumes::create(world.roots(), &clone, stop).unwrap_err();
     assert!(matches!(error, CreateVolumeError::Copy(CopyError::Stopped)), "{error}");
     let new = NewSnapshot { csi_name: "s".to_owned(), source: id };
@@ -163,7 +163,7 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     let id = volumes::create(&hostdir.roots, &wanted("main", "a"), &Stop::default()).unwrap().id;
     std::fs::write(world.path("main/a/file"), vec![7; 3 << 20]).unwrap();
     let before = picture(&world.path("main"));
-    let clone = NewVolume { source: Some(Source::Volume(id.clone())), ..wanted("main", "b") };
+    let clone = NewDirectory { source: Some(Source::Volume(id.clone())), ..wanted("main", "b") };
     let error = volumes::create(&hostdir.roots, &clone, &Stop::default()).unwrap_err();
     let CreateVolumeError::Copy(CopyError::Store(store)) = error else { panic!("{error}") };
     assert_eq!(store.full(), crate::provision::Full::Yes);
@@ -180,7 +180,7 @@ fn a_mount_inside_the_source_is_not_copied() {
     std::fs::create_dir(world.path("main/a/mnt")).unwrap();
     let _inside = Mounted::tmpfs(&world.path("main/a/mnt"), "size=1m");
     std::fs::write(world.path("main/a/mnt/theirs"), "x").unwrap();
-    let clone = NewVolume { source: Some(Source::Volume(id)), ..wanted("main", "b") };
+    let clone = NewDirectory { source: Some(Source::Volume(id)), ..wanted("main", "b") };
     let error = world.create(&clone).unwrap_err();
     assert!(matches!(error, CreateVolumeError::Copy(CopyError::MountInside { .. })), "{error}");
     assert!(!world.path("main/b").exists());
@@ -226,7 +226,7 @@ fn the_copy_of_a_file_lets_in_nobody_whom_the_file_does_not() {
     let dir = File::open(world.path("main/a/dir")).unwrap();
     // Later than the file, which has therefore inherited nothing.
     sys::set_xattr(dir.as_fd(), c"system.posix_acl_default", ACL_WITH_A_GUEST).unwrap();
-    world.create(&NewVolume { source: Some(Source::Volume(id)), ..wanted("main", "b") }).unwrap();
+    world.create(&NewDirectory { source: Some(Source::Volume(id)), ..wanted("main", "b") }).unwrap();
     let acls = |path: &str| {
         let file = File::open(world.path(path)).unwrap();
         let names = sys::xattr_names(file.as_fd()).unwrap();

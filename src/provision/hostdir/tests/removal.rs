@@ -32,7 +32,7 @@ fn a_volume_that_was_replaced_by_a_link_is_no_way_out() {
     std::fs::write(world.path("outside/file"), "precious").unwrap();
     std::fs::remove_dir(world.path("main/a")).unwrap();
     symlink(world.path("outside"), world.path("main/a")).unwrap();
-    let clone = NewVolume { source: Some(Source::Volume(id.clone())), ..wanted("main", "b") };
+    let clone = NewDirectory { source: Some(Source::Volume(id.clone())), ..wanted("main", "b") };
     assert!(world.create(&clone).is_err());
     assert!(matches!(volumes::condition(world.roots(), &id).unwrap(), DataCondition::Missing { .. }));
     world.delete(&id);
