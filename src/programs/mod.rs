@@ -6,6 +6,7 @@ use std::process::ExitCode;
 pub mod caller;
 pub mod cli;
 mod controller;
+mod controller_engine;
 pub mod demo;
 mod health;
 mod host_directories;

@@ -18,12 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod cache;
+mod cluster;
 mod credentials;
 mod files;
 mod ghosts;
 mod manifest;
 mod outcome;
 mod phase;
+mod predecessor;
 mod start;
 mod watching;
 
@@ -38,7 +40,9 @@ use manifest::Home;
 use outcome::{CallError, runtime_error};
 use watching::{bury, within};
 
+pub use cluster::KubernetesCluster;
 pub use manifest::{DRIVER_LABEL, NODE_LABEL, PodTemplate};
+pub use predecessor::{PredecessorError, remove_predecessor};
 pub use start::{ConnectError, KubernetesOptions, StartError, connect};
 
 /// One write or read of one object; admission webhooks have 10 s by default, and some clusters have several.

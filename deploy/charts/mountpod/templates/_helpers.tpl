@@ -36,6 +36,80 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- $dir -}}
 {{- end -}}
 
+{{/* Flags about mount pods, for every program that makes some. */}}
+{{- define "mountpod.mountPodFlags" -}}
+- --kubelet-dir={{ .Values.kubeletDir }}
+- --namespace={{ .Values.mountPods.namespace }}
+- --mount-image={{ include "mountpod.image" (list . .Values.images.mount) }}
+- --image-pull-policy={{ .Values.imagePullPolicy }}
+{{- range .Values.imagePullSecrets }}
+- --image-pull-secret={{ . }}
+{{- end }}
+- --priority-class={{ .Values.mountPods.priorityClassName }}
+{{- with .Values.mountPods.metricsPort }}
+- --metrics-port={{ . }}
+{{- end }}
+{{- range .Values.mountPods.hostDirectories }}
+- --host-directory={{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Directories of the node that mount pods may use, at their own paths: a new one is given to the mount pods' user, and the
+     controller's client keeps quotas in databases there. */}}
+{{- define "mountpod.hostDirectoryMounts" -}}
+{{- range $number, $path := .Values.mountPods.hostDirectories }}
+- name: node-{{ $number }}
+  mountPath: {{ $path }}
+  mountPropagation: HostToContainer
+{{- end }}
+{{- end -}}
+
+{{- define "mountpod.hostDirectoryVolumes" -}}
+{{- range $number, $path := .Values.mountPods.hostDirectories }}
+- name: node-{{ $number }}
+  hostPath:
+    path: {{ $path }}
+    type: DirectoryOrCreate
+{{- end }}
+{{- end -}}
+
+{{/* What may be done to mount pods by a program that makes some, in their namespace only. */}}
+{{- define "mountpod.mountPodRules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs:
+    # One watch of its own mount pods replaces reads; a list begins it.
+    - list
+    - watch
+    # The first use of a volume on a node.
+    - create
+    # Refs of a mount pod are annotations, added and dropped by patches.
+    - patch
+    # The last ref has gone.
+    - delete
+    # A pod whose creation was answered "exists already", before the watch has told of it.
+    - get
+- apiGroups: [""]
+  resources: [secrets]
+  verbs:
+    # Credentials of a client are kept beside its mount pod.
+    - create
+    # A client must be started again after the driver was. One whose files a mount pod is to have is looked for.
+    - get
+    # A Secret of that name is there already, from a creation whose answer was lost.
+    - update
+{{- end -}}
+
+{{/* A container of the project that needs no privilege. */}}
+{{- define "mountpod.confined" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
 {{/* Flags that name the roots of hostdir. */}}
 {{- define "mountpod.rootFlags" -}}
 {{- range .Values.hostdirRoots }}
@@ -110,12 +184,7 @@ livenessProbe:
   # uid 0 because the socket belongs to root, mode 0600.
   securityContext:
     runAsUser: 0
-    allowPrivilegeEscalation: false
-    readOnlyRootFilesystem: true
-    capabilities:
-      drop: [ALL]
-    seccompProfile:
-      type: RuntimeDefault
+    {{- include "mountpod.confined" . | nindent 4 }}
   resources:
     {{- toYaml $root.Values.sidecars.resources | nindent 4 }}
   volumeMounts:
@@ -141,6 +210,18 @@ livenessProbe:
 {{- if and .root (not (has .root $names)) -}}
 {{- fail (printf "storageClasses: %q wants the root %q, which hostdirRoots does not have" .name .root) -}}
 {{- end -}}
+{{- end -}}
+{{- $taken := list .Values.kubeletDir -}}
+{{- range .Values.hostdirRoots -}}{{- $taken = append $taken .path -}}{{- end -}}
+{{- range .Values.juicefs.files -}}{{- $taken = append $taken .path -}}{{- end -}}
+{{- range .Values.mountPods.hostDirectories -}}
+{{- $directory := . -}}
+{{- range $taken -}}
+{{- if or (hasPrefix (printf "%s/" .) (printf "%s/" $directory)) (hasPrefix (printf "%s/" $directory) (printf "%s/" .)) -}}
+{{- fail (printf "mountPods.hostDirectories: %q meets %q, which stands there, in hostdirRoots, in juicefs.files or as kubeletDir, too" $directory .) -}}
+{{- end -}}
+{{- end -}}
+{{- $taken = append $taken $directory -}}
 {{- end -}}
 {{- if eq .Release.Namespace .Values.mountPods.namespace -}}
 {{- fail (printf "mountPods.namespace must not be the release's namespace %q: it holds privileged pods" .Release.Namespace) -}}
