@@ -17,10 +17,14 @@
 mod api;
 mod audit;
 mod bench;
+mod juicefs;
+#[path = "../juicefs_support/work.rs"]
+mod juicefs_work;
 mod node;
 mod objects;
 mod observe;
 mod scenarios;
+mod told;
 mod wait;
 mod world;
 mod writer;
@@ -41,12 +45,14 @@ pub struct Scenario {
 }
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let named = |scenario: &&Scenario| wanted.iter().any(|part| scenario.name.contains(part.as_str()));
+    if juicefs_work::run_if_asked() {
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<String> = std::env::args().skip(1).collect();
     let chosen: Vec<&Scenario> =
-        scenarios::ALL.iter().filter(|scenario| wanted.is_empty() || named(scenario)).collect();
+        scenarios::ALL.iter().filter(|scenario| is_chosen(scenario.name, &words)).collect();
     if chosen.is_empty() {
-        eprintln!("there is no scenario with {wanted:?} in its name; there are:");
+        eprintln!("there is no scenario for {words:?}; there are:");
         scenarios::ALL.iter().for_each(|scenario| eprintln!("  {}", scenario.name));
         return ExitCode::from(2);
     }
@@ -54,6 +60,14 @@ fn main() -> ExitCode {
     let failed = chosen.iter().filter(|scenario| !succeeds(scenario, &world)).count();
     println!("{} passed, {failed} failed", chosen.len() - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// By parts of its name: `part` chooses it, `!part` leaves it out; without words it is chosen.
+fn is_chosen(name: &str, words: &[String]) -> bool {
+    let (without, only): (Vec<&str>, Vec<&str>) =
+        words.iter().map(String::as_str).partition(|word| word.starts_with('!'));
+    let has = |part: &&str| name.contains(part.trim_start_matches('!'));
+    !without.iter().any(has) && (only.is_empty() || only.iter().any(has))
 }
 
 fn succeeds(scenario: &Scenario, world: &World) -> bool {

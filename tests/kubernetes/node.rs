@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::wait::{POD, eventually, so};
 use crate::world::World;
@@ -23,7 +23,15 @@ impl std::fmt::Display for Process {
 impl Process {
     /// An agent or a client, whose command lines begin with their names.
     pub fn is_of_a_mount_pod(&self) -> bool {
-        ["/usr/bin/mount-agent", "mount-hostdir"].iter().any(|name| self.command.starts_with(name))
+        ["/usr/bin/mount-agent", "mount-hostdir", "juicefs mount"]
+            .iter()
+            .any(|name| self.command.starts_with(name))
+    }
+
+    /// Does it run the program of this name?
+    pub fn is(&self, program: &str) -> bool {
+        let exe = std::fs::read_link(format!("/proc/{}/exe", self.pid));
+        exe.is_ok_and(|exe| exe.file_name().is_some_and(|name| name == program))
     }
 
     /// A file of its directory in /proc; empty when it has ended.
@@ -55,9 +63,13 @@ pub fn processes(words: &str) -> Vec<Process> {
     all.filter(|process| process.command.contains(words)).collect()
 }
 
-/// The programs of mount pods.
-pub fn clients() -> Vec<Process> {
-    processes("mount-").into_iter().filter(Process::is_of_a_mount_pod).collect()
+/// The programs of the node's mount pods; `others` are the uids of pods that are another engine's.
+pub fn clients(others: &[String]) -> Vec<Process> {
+    let ours = |process: &Process| {
+        let groups = process.proc("cgroup");
+        process.is_of_a_mount_pod() && !others.iter().any(|uid| groups.contains(uid.as_str()))
+    };
+    processes("mount").into_iter().filter(ours).collect()
 }
 
 /// Processes in the control groups of a pod.
@@ -116,6 +128,25 @@ fn plugin_pod(world: &World) -> Option<Value> {
         pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet"
             && pod["metadata"]["deletionTimestamp"].is_null()
     })
+}
+
+/// Gives the node plugin other arguments, and waits until it runs with them.
+pub fn run_plugin_with(world: &World, arguments: &Value) {
+    let name = daemon_set(world)["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let path = format!("/apis/apps/v1/namespaces/{}/daemonsets/{name}", world.namespace);
+    let change =
+        json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);
+    let answer = world.api.call("PATCH", &path, "application/json-patch+json", &change);
+    assert!(answer.code == 200, "PATCH {path}: {}: {}", answer.code, answer.body);
+    eventually(POD, "the node plugin to run with other arguments", || {
+        let set = daemon_set(world);
+        let status = &set["status"];
+        let seen = status["observedGeneration"] == set["metadata"]["generation"];
+        let wanted = &status["desiredNumberScheduled"];
+        let updated = status["updatedNumberScheduled"] == *wanted && status["numberAvailable"] == *wanted;
+        so(seen && updated, || status.to_string())
+    });
+    plugin_ready(world);
 }
 
 /// Waits until the node plugin serves: its pod is ready and its process runs.

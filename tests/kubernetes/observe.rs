@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::node;
-use crate::wait::{GONE, eventually, so};
+use crate::wait::{GONE, POD, eventually, so};
 use crate::world::{DRIVER, VOLUMES_NAMESPACE, World};
 
 /// The prefix of annotations that are refs (`src/mountpod/refs.rs`).
 const REF: &str = "ref.mountpod.dev/";
-/// Mount pods of the node's engine carry this label.
+/// Mount pods of the node's engine, and their Secrets, carry this label.
 const OF_THE_NODE: &str = "mountpod.dev/owner=node";
+/// Those of the controller's engine, which keeps filesystems mounted that it works on.
+const OF_THE_CONTROLLER: &str = "mountpod.dev/owner=controller";
 
 /// A mount pod.
 pub struct MountPod(pub Value);
@@ -55,8 +57,27 @@ impl MountPod {
 
 /// The mount pods of the node's engine.
 pub fn mount_pods(world: &World) -> Vec<MountPod> {
-    let path = format!("/api/v1/namespaces/{VOLUMES_NAMESPACE}/pods?labelSelector={OF_THE_NODE}");
+    mount_pods_of(world, OF_THE_NODE)
+}
+
+/// The mount pods of the controller's engine, on any node.
+pub fn mount_pods_of_the_controller(world: &World) -> Vec<MountPod> {
+    mount_pods_of(world, OF_THE_CONTROLLER)
+}
+
+fn mount_pods_of(world: &World, engine: &str) -> Vec<MountPod> {
+    let path = format!("/api/v1/namespaces/{VOLUMES_NAMESPACE}/pods?labelSelector={engine}");
     world.api.list(&path).into_iter().map(MountPod).collect()
+}
+
+/// The mount pod that takes the place of another one under a workload, when it has its ref.
+pub fn next_generation(world: &World, workload: &Value, before: &MountPod) -> MountPod {
+    eventually(POD, "a mount pod of a new generation with the workload's ref", || {
+        let mut pods = mount_pods(world);
+        let seen: Vec<String> = pods.iter().map(MountPod::says).collect();
+        pods.retain(|pod| pod.uid() != before.uid() && pod.serves(workload));
+        pods.pop().ok_or_else(|| format!("{seen:?}"))
+    })
 }
 
 /// The one mount pod that refers to targets of this workload.
@@ -73,9 +94,13 @@ pub fn mount_pod_of(world: &World, workload: &Value) -> MountPod {
     found.remove(0)
 }
 
-/// Secrets of the mount pods' namespace.
+/// Secrets of the node's mount pods.
 pub fn secrets(world: &World) -> Vec<String> {
-    names(&world.api.list(&format!("/api/v1/namespaces/{VOLUMES_NAMESPACE}/secrets")))
+    names(
+        &world
+            .api
+            .list(&format!("/api/v1/namespaces/{VOLUMES_NAMESPACE}/secrets?labelSelector={OF_THE_NODE}")),
+    )
 }
 
 fn names(objects: &[Value]) -> Vec<String> {
@@ -119,7 +144,9 @@ pub fn left_of_publishes(world: &World) -> Vec<String> {
     left.extend(secrets(world).into_iter().map(|name| format!("secret {name}")));
     left.extend(mounts().into_iter().map(|path| format!("mount {path}")));
     left.extend(sessions().into_iter().map(|path| format!("session {}", path.display())));
-    left.extend(node::clients().into_iter().map(|process| format!("process {process}")));
+    let controllers: Vec<_> =
+        mount_pods_of_the_controller(world).iter().map(|pod| pod.uid().to_owned()).collect();
+    left.extend(node::clients(&controllers).into_iter().map(|process| format!("process {process}")));
     left
 }
 
@@ -148,4 +175,10 @@ pub fn explain(world: &World) {
         println!("    the end of the log of {pod}:");
         log.lines().for_each(|line| println!("      {line}"));
     }
+}
+
+/// What a PersistentVolume calls its volume.
+pub fn handle(world: &World, volume: &str) -> String {
+    let object = world.api.get(&format!("/api/v1/persistentvolumes/{volume}")).expect("the PersistentVolume");
+    object["spec"]["csi"]["volumeHandle"].as_str().expect("its handle").to_owned()
 }

@@ -45,3 +45,9 @@ pub fn so(is_so: bool, seen: impl FnOnce() -> String) -> Result<(), String> {
 pub fn seconds(since: Instant) -> String {
     format!("{:.2} s", since.elapsed().as_secs_f64())
 }
+
+/// What a person needs of a long message.
+pub fn short(text: &str) -> String {
+    const LETTERS: usize = 240;
+    text.lines().next().unwrap_or_default().chars().take(LETTERS).collect()
+}

@@ -23,6 +23,8 @@ pub struct World {
     pub node: String,
     /// The directory on the node in which volumes are made.
     pub root: PathBuf,
+    /// The directory of the servers that JuiceFS volumes need (tests/servers).
+    pub servers: PathBuf,
     /// The API server's audit log.
     pub audit_log: PathBuf,
     made: AtomicU32,
@@ -40,6 +42,7 @@ impl World {
             namespace: told("MOUNTPOD_NAMESPACE"),
             node: told("MOUNTPOD_NODE"),
             root: PathBuf::from(told("MOUNTPOD_ROOT")),
+            servers: PathBuf::from(told("MOUNTPOD_SERVERS")),
             audit_log: PathBuf::from(told("MOUNTPOD_AUDIT_LOG")),
             made: AtomicU32::new(0),
         }
@@ -143,6 +146,18 @@ impl Space<'_> {
         });
     }
 
+    /// Lets a claim that is bound ask for more, and waits until it has it.
+    pub fn expand(&self, claim: &str, size: &str) {
+        let path = self.path("persistentvolumeclaims", claim);
+        self.api().patch(&path, &json!({"spec": {"resources": {"requests": {"storage": size}}}}));
+        eventually(VOLUME, &format!("the claim to say {size}"), || {
+            let now = self.api().get(&path).ok_or("gone")?;
+            so(now["status"]["capacity"]["storage"] == size, || {
+                format!("{} events: {}", now["status"], self.events(claim).join(" | "))
+            })
+        });
+    }
+
     /// Ends these pods, deletes these claims (each with the name of its volume), and waits until nothing is left.
     pub fn finish(&self, pods: &[&str], claims: &[(&str, &str)]) {
         pods.iter().for_each(|pod| self.end(pod));
@@ -169,6 +184,11 @@ impl Space<'_> {
     pub fn sh(&self, pod: &str, command: &str) -> String {
         let said = crate::api::exec(&self.name, pod, command);
         said.unwrap_or_else(|why| panic!("in pod {pod}, '{command}': {why}")).trim_end().to_owned()
+    }
+
+    /// MiB that a pod with a volume sees of it.
+    pub fn mebibytes(&self, pod: &str) -> String {
+        self.sh(pod, "df -P -m /data | tail -n 1 | awk '{print $2}'")
     }
 
     /// Runs a shell command in a pod, which must fail; says what it said.

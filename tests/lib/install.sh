@@ -24,6 +24,7 @@ install_tools() {
   # The server itself, without the service that the package redis-server starts.
   command -v redis-server >/dev/null || command -v redis-check-rdb >/dev/null || wanted+=(redis-tools)
   command -v ip >/dev/null || wanted+=(iproute2)
+  command -v openssl >/dev/null || wanted+=(openssl)
   if [ ${#wanted[@]} -gt 0 ]; then
     command -v apt-get >/dev/null || die "these are missing and there is no apt-get to install them: ${wanted[*]}"
     printf '=== installing %s\n' "${wanted[*]}"

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use serde_json::json;
-
 use crate::Figures;
 use crate::objects::{self, IDLE, Source};
 use crate::observe;
@@ -15,14 +13,7 @@ pub fn expanded(world: &World) -> Figures {
     let space = world.space("expand");
     let volume = filled(&space, "keep this");
     let begun = Instant::now();
-    let path = space.path("persistentvolumeclaims", "claim");
-    world.api.patch(&path, &json!({"spec": {"resources": {"requests": {"storage": "128Mi"}}}}));
-    eventually(VOLUME, "the claim to say 128Mi", || {
-        let claim = world.api.get(&path).ok_or("gone")?;
-        so(claim["status"]["capacity"]["storage"] == "128Mi", || {
-            format!("{} events: {}", claim["status"], space.events("claim").join(" | "))
-        })
-    });
+    space.expand("claim", "128Mi");
     let figures = vec![format!("64 Mi to 128 Mi in use: {}", seconds(begun))];
     let persistent = world.api.get(&format!("/api/v1/persistentvolumes/{volume}")).expect("the volume");
     assert_eq!(persistent["spec"]["capacity"]["storage"], "128Mi");

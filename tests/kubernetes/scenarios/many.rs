@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::budget;
 use crate::Figures;
 use crate::node;
 use crate::objects::{self, IDLE};
@@ -18,7 +19,7 @@ const ROUNDS: usize = 10;
 /// What the node plugin may grow by over the rounds: its allocator's slack, not one volume's worth per round.
 const GROWTH_KIB_MAX: u64 = 4 * 1024;
 
-/// 20 claims and 20 workloads that come at once and go at once.
+/// 20 claims and 20 workloads that come at once, rest, and go at once.
 pub fn twenty(world: &World) -> Figures {
     let space = world.space("twenty");
     let begun = Instant::now();
@@ -36,6 +37,7 @@ pub fn twenty(world: &World) -> Figures {
         assert_eq!(said, number.to_string(), "what {pod} reads: its own file and no other's");
     }
     figures.push(format!("node plugin with {VOLUMES} volumes: {} KiB resident", node::resident_kib()));
+    figures.push(budget::idle(world));
     let begun = Instant::now();
     stop(&space, &volumes);
     figures.push(format!("{VOLUMES} pods and claims to nothing left: {}", seconds(begun)));

@@ -15,14 +15,16 @@ const DEATHS: u32 = 20;
 /// Of so many deaths one is the deletion of its pod. The kubelet starts a container at once only after its first crash,
 /// then it waits 10, 20, 40 s: with every second death a new pod, it never waits.
 const DELETIONS_ONE_IN: u32 = 2;
+/// Of four publishes in flight two are of a volume that nobody else uses, so that its mount pod comes and goes.
+const COLD: [bool; 4] = [false, false, true, true];
 /// The longest random time before a death: the publishes that are in flight last about as long.
 const BEFORE_DEATH_MS_MAX: u64 = 1_500;
 
 /// Killed and deleted at random times under a writer, with a publish in flight each time.
 pub fn killed(world: &World) -> Figures {
     let space = world.space("plugin");
-    space.claim("claim");
-    let volume = space.bound("claim");
+    ["claim", "cold"].iter().for_each(|claim| space.claim(claim));
+    let [volume, cold] = ["claim", "cold"].map(|claim| space.bound(claim));
     let writer = Writer::start(&space, "writer", "claim");
     let serving = observe::mount_pod_of(world, &space.pod("writer").unwrap());
     let mut random = Random::new();
@@ -31,7 +33,8 @@ pub fn killed(world: &World) -> Figures {
     for death in 0..DEATHS {
         let started = Instant::now();
         let name = format!("in-flight-{death}");
-        space.start(&objects::pod(&name, "claim", IDLE));
+        let claim = if COLD[death as usize % COLD.len()] { "cold" } else { "claim" };
+        space.start(&objects::pod(&name, claim, IDLE));
         let_pass(Duration::from_millis(random.below(BEFORE_DEATH_MS_MAX)));
         if death % DELETIONS_ONE_IN == DELETIONS_ONE_IN - 1 {
             node::delete_plugin_pod(world);
@@ -52,7 +55,7 @@ pub fn killed(world: &World) -> Figures {
         format!("slowest publish through a death: {:.1} s", slowest.as_secs_f64()),
     ];
     (0..DEATHS).for_each(|death| space.gone("pods", &format!("in-flight-{death}")));
-    space.finish(&["writer"], &[("claim", &volume)]);
+    space.finish(&["writer"], &[("claim", &volume), ("cold", &cold)]);
     figures
 }
 

@@ -2,36 +2,136 @@
 
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Figures;
+use crate::node;
 use crate::objects::{self, IDLE};
-use crate::wait::{GONE, TOLD, eventually, seconds};
+use crate::wait::{GONE, TOLD, eventually, seconds, short, so};
 use crate::world::{DRIVER, Space, VOLUMES_NAMESPACE, World};
+
+/// A mount image that nobody has.
+const NO_IMAGE: &str = "mountpod.test/no-such-image:1";
 
 /// A ResourceQuota that admits no mount pod is named on the workload; when it goes, the workload starts.
 pub fn by_quota(world: &World) -> Figures {
-    let space = world.space("quota");
-    space.claim("claim");
+    told_while_in_force(
+        world,
+        &Rule {
+            kind: "resourcequotas",
+            name: "no-mount-pods",
+            spec: json!({"hard": {"pods": "0"}}),
+            says: "no-mount-pods",
+            class: objects::CLASS,
+        },
+    )
+}
+
+/// So is a LimitRange that allows less than the StorageClass wants.
+pub fn by_limit_range(world: &World) -> Figures {
+    told_while_in_force(
+        world,
+        &Rule {
+            kind: "limitranges",
+            name: "small-mount-pods",
+            spec: json!({"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]}),
+            says: "maximum memory usage per Container is 64Mi",
+            class: objects::LIMITED_CLASS,
+        },
+    )
+}
+
+/// What an administrator may lay down for mount pods.
+struct Rule {
+    kind: &'static str,
+    name: &'static str,
+    spec: Value,
+    /// What the API server says of a pod that it refuses.
+    says: &'static str,
+    /// Whose mount pods it refuses.
+    class: &'static str,
+}
+
+fn told_while_in_force(world: &World, rule: &Rule) -> Figures {
+    let space = world.space(rule.kind);
+    let mut claim = objects::claim("claim", "64Mi");
+    claim["spec"]["storageClassName"] = json!(rule.class);
+    space.create("persistentvolumeclaims", &claim);
     let volume = space.bound("claim");
-    let quotas = format!("/api/v1/namespaces/{VOLUMES_NAMESPACE}/resourcequotas");
-    let quota = format!("{quotas}/no-mount-pods");
-    world
-        .api
-        .create(&quotas, &json!({"metadata": {"name": "no-mount-pods"}, "spec": {"hard": {"pods": "0"}}}));
-    let taken_away = Removal { world, path: quota };
-    eventually(GONE, "the quota to be in force", || {
-        let hard = world.api.get(&taken_away.path).ok_or("gone")?["status"]["hard"]["pods"].clone();
-        if hard == "0" { Ok(()) } else { Err(hard.to_string()) }
+    let rules = format!("/api/v1/namespaces/{VOLUMES_NAMESPACE}/{}", rule.kind);
+    world.api.create(&rules, &json!({"metadata": {"name": rule.name}, "spec": rule.spec}));
+    let taken_away = Removal { world, path: format!("{rules}/{}", rule.name) };
+    eventually(GONE, "the rule to be in force", || {
+        let pods = format!("/api/v1/namespaces/{VOLUMES_NAMESPACE}/pods?dryRun=All");
+        let answer = world.api.call("POST", &pods, "application/json", &like_a_mount_pod());
+        so(answer.code == 403 && answer.body.contains(rule.says), || answer.body.clone())
     });
     let begun = Instant::now();
     space.start(&objects::pod("user", "claim", IDLE));
-    let told = failed_mount(&space, "user", "no-mount-pods");
-    let figures = vec![format!("told after {}: {told}", seconds(begun))];
+    let told = failed_mount(&space, "user", rule.says);
+    let figures = vec![format!("told after {}: {}", seconds(begun), short(&told))];
     drop(taken_away);
     space.ready("user");
     space.finish(&["user"], &[("claim", &volume)]);
     figures
+}
+
+/// A pod that only the rules of the scenarios refuse.
+fn like_a_mount_pod() -> Value {
+    json!({
+        "metadata": {"name": "probe"},
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "probe",
+                "image": objects::BUSYBOX,
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                "resources": {"limits": {"memory": "128Mi"}},
+            }],
+        },
+    })
+}
+
+/// A mount image that can't be had is named on the workload; with the right one again the workload starts.
+pub fn for_its_image(world: &World) -> Figures {
+    let space = world.space("image");
+    space.claim("claim");
+    let volume = space.bound("claim");
+    let other_image = MountImage::replaced(world, NO_IMAGE);
+    let begun = Instant::now();
+    space.start(&objects::pod("user", "claim", IDLE));
+    let told = failed_mount(&space, "user", NO_IMAGE);
+    let figures = vec![format!("told after {}: {}", seconds(begun), short(&told))];
+    drop(other_image);
+    space.ready("user");
+    space.finish(&["user"], &[("claim", &volume)]);
+    figures
+}
+
+/// The node plugin with another mount image, until this is dropped, also when the scenario fails.
+struct MountImage<'a> {
+    world: &'a World,
+    arguments: Value,
+}
+
+impl<'a> MountImage<'a> {
+    fn replaced(world: &'a World, image: &str) -> Self {
+        let arguments = node::daemon_set(world)["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let mut others = arguments.clone();
+        let flags = others.as_array_mut().expect("the arguments of the node plugin");
+        let flag = flags
+            .iter_mut()
+            .find(|flag| flag.as_str().is_some_and(|flag| flag.starts_with("--mount-image=")));
+        *flag.expect("the flag for the mount image") = json!(format!("--mount-image={image}"));
+        node::run_plugin_with(world, &others);
+        Self { world, arguments }
+    }
+}
+
+impl Drop for MountImage<'_> {
+    fn drop(&mut self) {
+        node::run_plugin_with(self.world, &self.arguments);
+    }
 }
 
 /// An inline volume of a root that nobody named is refused by its name, and leaves nothing.

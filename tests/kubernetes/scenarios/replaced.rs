@@ -2,13 +2,12 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 use crate::Figures;
 use crate::node;
 use crate::objects::{self, IDLE};
 use crate::observe::{self, MountPod};
-use crate::wait::{GONE, POD, eventually, so};
+use crate::wait::{GONE, eventually, so};
 use crate::world::{Space, World};
 use crate::writer::Writer;
 
@@ -36,7 +35,7 @@ fn replaced(world: &World, name: &str, take_away: impl Fn(&MountPod)) -> Figures
     writer.rounds_after(0, ROUNDS);
 
     take_away(&before);
-    let after = new_generation(world, &workload, &before);
+    let after = observe::next_generation(world, &workload, &before);
     let progress = writer.rounds_after(writer.progress().rounds, ROUNDS);
     assert_eq!(after.refs(), before.refs(), "refs of the new generation {}", after.name());
     eventually(GONE, "the old mount pod and its processes to be gone", || {
@@ -77,13 +76,4 @@ fn served<'a>(space: &'a Space<'a>) -> (String, Writer<'a>) {
     space.claim("claim");
     let volume = space.bound("claim");
     (volume, Writer::start(space, "writer", "claim"))
-}
-
-fn new_generation(world: &World, workload: &Value, before: &MountPod) -> MountPod {
-    eventually(POD, "a mount pod of a new generation with the workload's ref", || {
-        let mut pods = observe::mount_pods(world);
-        let seen: Vec<String> = pods.iter().map(|pod| format!("{} {:?}", pod.name(), pod.refs())).collect();
-        pods.retain(|pod| pod.uid() != before.uid() && pod.serves(workload));
-        pods.pop().ok_or_else(|| format!("{seen:?}"))
-    })
 }

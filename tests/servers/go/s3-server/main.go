@@ -30,6 +30,13 @@ func main() {
 	}
 }
 
+// The bucket that is there from the start is the only one: JuiceFS would make the one that it is told of.
+type oneBucket struct{ *s3mem.Backend }
+
+func (oneBucket) CreateBucket(context.Context, string) error {
+	return gofakes3.ErrorMessage(gofakes3.ErrTooManyBuckets, "no further bucket can be made")
+}
+
 func serve() error {
 	address := flag.String("address", "", "where to listen: ADDRESS:PORT")
 	bucket := flag.String("bucket", "", "the bucket to have from the start")
@@ -42,7 +49,7 @@ func serve() error {
 	if err := storage.CreateBucket(context.Background(), *bucket); err != nil {
 		return err
 	}
-	s3 := gofakes3.New(storage, gofakes3.WithV4Auth(map[string]string{access: secret}))
+	s3 := gofakes3.New(oneBucket{storage}, gofakes3.WithV4Auth(map[string]string{access: secret}))
 	listener, err := net.Listen("tcp", *address)
 	if err != nil {
 		return err
