@@ -1,5 +1,6 @@
 //! How are credentials carried so that they are never shown?
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -27,8 +28,11 @@ impl Secrets {
     /// A text without their values.
     #[must_use]
     pub fn hidden_in(&self, text: String) -> String {
-        let values = self.expose().map(|(_, value)| value).filter(|value| !value.is_empty());
-        values.fold(text, |text, value| text.replace(value, REDACTED))
+        let mut values: Vec<_> =
+            self.expose().map(|(_, value)| value).filter(|value| !value.is_empty()).collect();
+        // One may be part of another, whose rest would stay.
+        values.sort_by_key(|value| Reverse(value.len()));
+        values.into_iter().fold(text, |text, value| text.replace(value, REDACTED))
     }
 }
 
@@ -41,5 +45,19 @@ impl FromIterator<(String, String)> for Secrets {
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.0.keys().map(|key| (key, REDACTED))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_value_is_left() {
+        let secrets: Secrets = [("a", "pass"), ("b", "password"), ("c", "")]
+            .map(|(key, value)| (key.into(), value.into()))
+            .into_iter()
+            .collect();
+        assert_eq!(secrets.hidden_in("password, pass".to_owned()), "<redacted>, <redacted>");
     }
 }

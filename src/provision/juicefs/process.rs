@@ -69,9 +69,10 @@ impl Processes {
         let mut child = start(&run)?;
         let mut words = Words::default();
         match tokio::time::timeout(run.limit, heard(&mut child, &run.input, &mut words)).await {
-            Ok(ended) => {
-                let (status, answer) = ended?;
-                Ok(End::Itself { status, answer, words: words.into_text() })
+            Ok(Ok((status, answer))) => Ok(End::Itself { status, answer, words: words.into_text() }),
+            Ok(Err(error)) => {
+                self.abandon(child, abandoned);
+                Err(error)
             }
             Err(_) => {
                 self.abandon(child, abandoned);

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use data_encoding::HEXLOWER;
 use nix::errno::Errno;
-use nix::fcntl::readlinkat;
+use nix::fcntl::{Flock, FlockArg, readlinkat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use sha2::{Digest, Sha256};
@@ -33,6 +33,7 @@ pub(super) fn claim(tree: &Tree, name: &str, path: &VolumePath) -> Result<Result
     if let Some(taken) = around(tree, path)? {
         return Ok(Err(taken));
     }
+    let _alone = alone(tree)?;
     loop {
         match symlinkat(name, &tree.paths, key(path.as_str()).as_str()) {
             Ok(()) => return Ok(Ok(())),
@@ -61,7 +62,16 @@ pub(super) fn around(tree: &Tree, path: &VolumePath) -> Result<Option<Taken>, St
 
 /// Gives a volume's path back, if it has it.
 pub(super) fn unclaim(tree: &Tree, name: &str, path: &VolumePath) -> Result<(), StoreError> {
+    let _alone = alone(tree)?;
     if claimed_by(tree, path.as_str())?.as_deref() == Some(name) { unclaim_any(tree, path) } else { Ok(()) }
+}
+
+/// Waits until nobody else takes or gives back a path: a claim is removed after a look at whose it is, and could be another's
+/// by then. FUSE knows no locks of directories, so this one holds on this node only, where all processes of a controller are.
+fn alone(tree: &Tree) -> Result<Flock<OwnedFd>, StoreError> {
+    let waiting = |error| StoreError::new("waiting for others who claim a path", error);
+    let paths = below::open(tree.paths.as_fd(), b".", DIRECTORY).map_err(waiting)?;
+    Flock::lock(paths, FlockArg::LockExclusive).map_err(|(_, errno)| waiting(errno))
 }
 
 fn unclaim_any(tree: &Tree, path: &VolumePath) -> Result<(), StoreError> {

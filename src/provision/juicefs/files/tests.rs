@@ -9,6 +9,10 @@ use super::*;
 use crate::provision::Source;
 use crate::provision::files::record::{FORM, VolumeState};
 
+/// Rounds of a race, and those who run in it.
+const ROUNDS: usize = 100;
+const AT_ONCE: usize = 4;
+
 struct World {
     directory: tempfile::TempDir,
     tree: Tree,
@@ -139,6 +143,31 @@ fn a_claim_without_a_record_binds_nobody() {
     std::fs::remove_file(world.path(".mountpod/volumes/a.json")).unwrap();
     std::fs::remove_dir(world.path("team")).unwrap();
     assert_eq!(world.create(&record("b", "team")), Progress::Placed);
+}
+
+#[test]
+fn of_many_that_find_a_claim_without_a_record_one_has_the_path() {
+    let world = World::new();
+    for round in 0..ROUNDS {
+        let path = format!("p{round}");
+        let begun = record(&format!("gone{round}"), &path);
+        paths::claim(&world.tree, begun.id.name(), &begun.path).unwrap().unwrap();
+        let names: Vec<String> = (0..AT_ONCE).map(|number| format!("v{round}-{number}")).collect();
+        let progress: Vec<Progress> = std::thread::scope(|scope| {
+            let begins = names.iter().map(|name| {
+                let (directory, record) = (world.directory.path(), record(name, &path));
+                scope.spawn(move || volumes::begin(&Tree::open(directory).unwrap(), record).unwrap())
+            });
+            let begins: Vec<_> = begins.collect();
+            begins.into_iter().map(|begin| begin.join().unwrap()).collect()
+        });
+        let winners: Vec<_> =
+            names.iter().zip(&progress).filter(|(_, progress)| **progress == Progress::Placed).collect();
+        assert_eq!(winners.len(), 1, "{progress:?}");
+        let inner = record("inner", &format!("{path}/inner"));
+        let taken = paths::around(&world.tree, &inner.path).unwrap().unwrap();
+        assert_eq!(taken.owner, *winners[0].0, "the path is claimed by whoever has it");
+    }
 }
 
 #[test]
