@@ -88,6 +88,18 @@ impl Redis {
         self.until_it_answers().await;
     }
 
+    /// Gives a command to the server, in the database of [`Redis::url`].
+    pub async fn tell(&self, command: &[&str]) {
+        let told = Command::new("redis-cli")
+            .args(["-e", "-p", &self.port.to_string(), "-n", "1"])
+            .args(command)
+            .env("REDISCLI_AUTH", PASSWORD)
+            .output()
+            .await
+            .expect("redis-cli starts: is the Debian package redis-tools installed?");
+        assert!(told.status.success(), "{command:?}: {told:?}");
+    }
+
     pub fn url(&self, password: &str) -> String {
         format!("redis://:{password}@127.0.0.1:{}/1", self.port)
     }

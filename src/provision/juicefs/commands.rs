@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::{FilesystemError, StoreError};
-use super::process::{Abandoned, End, Processes, Run};
+use super::process::{End, Processes, Run};
+use super::turns::{Turns, Work};
 use crate::config::juicefs::VolumePath;
 use crate::juicefs::HOME;
 use crate::juicefs::secret::JuicefsSecret;
@@ -33,14 +34,19 @@ pub(super) struct Quota {
 pub(super) struct Commands<'a> {
     pub(super) program: &'a Path,
     pub(super) processes: &'a Processes,
-    pub(super) abandoned: &'a Abandoned,
+    pub(super) turns: &'a Turns,
     pub(super) secret: &'a JuicefsSecret,
 }
 
 impl Commands<'_> {
     /// Sets the quota of a directory. The first time the client counts what is in it; a count that is cut short would never
-    /// be made up for.
-    pub(super) async fn set_quota(&self, path: &VolumePath, quota: Quota) -> Result<(), FilesystemError> {
+    /// be made up for. `work` says whether there can be much to count.
+    pub(super) async fn set_quota(
+        &self,
+        path: &VolumePath,
+        quota: Quota,
+        work: Work,
+    ) -> Result<(), FilesystemError> {
         // Statistics of directories, which it would add up else, lag behind: a fresh clone counted nothing.
         let mut arguments = words(&["quota", "set", "--strict"]);
         arguments.push(format!("--path=/{path}"));
@@ -48,7 +54,7 @@ impl Commands<'_> {
         arguments.push(format!("--capacity={}B", quota.bytes));
         arguments.extend(quota.inodes.map(|inodes| format!("--inodes={inodes}")));
         arguments.push(self.secret.meta_url.address().to_owned());
-        self.run("setting the volume's quota", arguments, TREE_LIMIT).await
+        self.run("setting the volume's quota", arguments, work, TREE_LIMIT).await
     }
 
     /// Removes the quota of a directory, whose path begins at the filesystem's root; fine when it has none.
@@ -56,7 +62,7 @@ impl Commands<'_> {
         let mut arguments = words(&["quota", "delete"]);
         arguments.push(format!("--path={path}"));
         arguments.push(self.secret.meta_url.address().to_owned());
-        self.run("removing the volume's quota", arguments, QUICK_LIMIT).await
+        self.run("removing the volume's quota", arguments, Work::Moments, QUICK_LIMIT).await
     }
 
     /// Clones a tree within the mounted filesystem: metadata only, and there as a whole or not at all.
@@ -68,20 +74,27 @@ impl Commands<'_> {
     ) -> Result<(), FilesystemError> {
         let mut arguments = words(&["clone", "--preserve"]);
         arguments.extend([from, to].map(|path| path.display().to_string()));
-        self.run(doing, arguments, TREE_LIMIT).await
+        self.run(doing, arguments, Work::Tree, TREE_LIMIT).await
     }
 
     /// Removes a tree of the mounted filesystem. The client does it in its metadata: it follows no link and no mount.
     pub(super) async fn remove_tree(&self, path: &Path) -> Result<(), FilesystemError> {
         let mut arguments = words(&["rmr"]);
         arguments.push(path.display().to_string());
-        self.run("removing files", arguments, TREE_LIMIT).await
+        self.run("removing files", arguments, Work::Tree, TREE_LIMIT).await
     }
 
-    async fn run(&self, doing: &str, arguments: Vec<String>, limit: Duration) -> Result<(), FilesystemError> {
+    async fn run(
+        &self,
+        doing: &str,
+        arguments: Vec<String>,
+        work: Work,
+        limit: Duration,
+    ) -> Result<(), FilesystemError> {
+        let _turn = self.turns.take(work).await?;
         let environment = [HOME].into_iter().chain(self.secret.environment()).collect();
         let run = Run { program: self.program, arguments, environment, input: Vec::new(), limit };
-        let end = self.processes.run(run, self.abandoned).await;
+        let end = self.processes.run(run, self.turns.abandoned()).await;
         let end = end.map_err(|error| StoreError::new(format!("running {:?}", self.program), error))?;
         let doing = doing.to_owned();
         let hidden = self.secret.hidden();
@@ -135,11 +148,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let program = fake_client(directory.path(), script);
         let processes = Processes::new(TaskTracker::new(), CancellationToken::new());
-        let (abandoned, secret) = (Abandoned::default(), secret());
-        let commands =
-            Commands { program: &program, processes: &processes, abandoned: &abandoned, secret: &secret };
+        let (turns, secret) = (Turns::new("a".parse().unwrap()), secret());
+        let commands = Commands { program: &program, processes: &processes, turns: &turns, secret: &secret };
         let quota = Quota { bytes: 3 << 20, inodes: Some(7) };
-        commands.set_quota(&"a b".parse().unwrap(), quota).await.unwrap_err()
+        commands.set_quota(&"a b".parse().unwrap(), quota, Work::Moments).await.unwrap_err()
     }
 
     #[tokio::test]

@@ -15,13 +15,12 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::{FilesystemError, StoreError};
-use super::process::Abandoned;
+use super::turns::Turns;
 use crate::mountpod::service::{MountError, MountService, PublishRequest, SessionUse};
 use crate::volume::{
     Access, ClientKind, CredentialsDigest, Exclusivity, FilesystemName, MountSpec, NodeKey, PodShape,
@@ -31,11 +30,6 @@ use crate::volume::{
 /// A filesystem that nobody works in stays mounted for so long: claims and snapshots come in groups, and a mount pod
 /// costs a second or more on Kubernetes.
 const KEPT: Duration = Duration::from_secs(60);
-/// Operations at a time in one filesystem. Each runs one process after the other, a client's command among them (about
-/// 50 MiB); more would only make each slower.
-const OPERATIONS_MAX: usize = 4;
-/// Longest wait for a turn: clones and removals of trees with millions of files may be before it. Its caller asks again.
-const TURN_LIMIT: Duration = Duration::from_secs(3600);
 /// At the end of the driver: an unmount takes milliseconds, unless the metadata engine is away.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 /// No caller can give a volume such a name: CSI names have at most 128 bytes.
@@ -67,8 +61,7 @@ struct Slot {
 struct Place {
     volume: VolumeId,
     target: TargetPath,
-    abandoned: Abandoned,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     /// How often mounting it has failed.
     failures: AtomicU64,
     /// Held while it is mounted or unmounted. What the last attempt to mount came to, if it failed.
@@ -81,10 +74,6 @@ pub(super) struct Mounted<M: MountService> {
     name: String,
     place: Arc<Place>,
 }
-
-/// The right to work in a filesystem, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Turn(#[expect(dead_code, reason = "it is held, not asked")] OwnedSemaphorePermit);
 
 impl<M: MountService> Filesystems<M> {
     /// Begins with unmounting what is left of an earlier driver.
@@ -137,10 +126,7 @@ impl<M: MountService> Filesystems<M> {
         let name = name_of(&spec)?;
         let place = self.take(&name, filesystem)?;
         let mounted = Mounted { filesystems: Arc::clone(self), name, place };
-        // Its processes are not done: what they still do must not meet what would be done now.
-        if mounted.place.abandoned.is_any() {
-            return Err(FilesystemError::StillWaiting(filesystem.clone()));
-        }
+        mounted.turns().refuse_beside_abandoned()?;
         mounted.mount(spec, pod, secrets.clone()).await?;
         Ok(mounted)
     }
@@ -162,8 +148,7 @@ impl<M: MountService> Filesystems<M> {
         let place = Arc::new(Place {
             volume: VolumeId::for_csi_name(filesystem.clone(), &"-".repeat(LONGER_THAN_A_CSI_NAME)),
             target,
-            abandoned: Abandoned::default(),
-            turns: Arc::new(Semaphore::new(OPERATIONS_MAX)),
+            turns: Turns::new(filesystem.clone()),
             failures: AtomicU64::new(0),
             attempt: tokio::sync::Mutex::default(),
         });
@@ -248,18 +233,9 @@ impl<M: MountService> Mounted<M> {
         self.place.volume.filesystem()
     }
 
-    /// Processes that wait for it and were given up.
-    pub(super) fn abandoned(&self) -> &Abandoned {
-        &self.place.abandoned
-    }
-
-    /// Waits until it is this operation's turn.
-    pub(super) async fn turn(&self) -> Result<Turn, FilesystemError> {
-        let doing = || format!("waiting for earlier operations in {}", self.place.volume.filesystem());
-        match timeout(TURN_LIMIT, Arc::clone(&self.place.turns).acquire_owned()).await {
-            Ok(turn) => turn.map(Turn).map_err(|_| FilesystemError::Stopping),
-            Err(_) => Err(FilesystemError::Silent { doing: doing(), limit: TURN_LIMIT }),
-        }
+    /// Who may work in it.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.place.turns
     }
 
     /// The engine succeeds at once when it is mounted. Those who waited while an attempt failed have failed with it.

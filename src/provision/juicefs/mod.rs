@@ -11,6 +11,7 @@ mod filesystems;
 mod path;
 mod process;
 mod snapshots;
+mod turns;
 mod volumes;
 mod workplace;
 
@@ -79,7 +80,7 @@ impl<M: MountService> JuicefsVolumes<M> {
         self.filesystems.shut_down().await;
     }
 
-    /// A filesystem to work in: mounted, with a turn.
+    /// A filesystem to work in: mounted.
     async fn workplace(
         &self,
         filesystem: &FilesystemName,
@@ -93,11 +94,6 @@ impl<M: MountService> JuicefsVolumes<M> {
             .map_err(|invalid| InvalidField::new(entry("secrets", &invalid.key), invalid.why))?;
         let pod = self.config.directories.pod_of(&secret, PodShape::default())?;
         let mounted = self.filesystems.open(filesystem, secrets, pod).await?;
-        let turn = mounted.turn().await?;
-        // It may have fallen silent while this operation waited for its turn.
-        if mounted.abandoned().is_any() {
-            return Err(FilesystemError::StillWaiting(filesystem.clone()));
-        }
-        Ok(Workplace { config: &self.config, processes: &self.processes, secret, mounted, turn })
+        Ok(Workplace { config: &self.config, processes: &self.processes, secret, mounted })
     }
 }

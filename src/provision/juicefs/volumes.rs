@@ -16,6 +16,7 @@ use super::commands::Quota;
 use super::files::record::VolumeRecord;
 use super::files::{Found, Job, Progress, ToDelete, Trash, snapshot_data, volume_in_the_making};
 use super::path::path_of;
+use super::turns::Work;
 use super::workplace::Workplace;
 use crate::config::capacity::CapacityRange;
 use crate::config::field::InvalidField;
@@ -39,6 +40,9 @@ impl<M: MountService> JuicefsVolumes<M> {
         let (record, first_step) = match found {
             Some(Found { record, .. }) => {
                 compare(&record, &id, &new)?;
+                if record.state == VolumeState::Ready {
+                    return Ok(told(record));
+                }
                 (record, Job::AdvanceVolume { name: id.name().to_owned() })
             }
             None => {
@@ -127,7 +131,7 @@ impl<M: MountService> JuicefsVolumes<M> {
         let capacity_bytes = range.grown(found.record.capacity_bytes)?;
         if capacity_bytes > found.record.capacity_bytes {
             let quota = Quota { bytes: capacity_bytes, inodes: None };
-            place.commands().set_quota(&found.record.path, quota).await?;
+            place.commands().set_quota(&found.record.path, quota, Work::Moments).await?;
             let name = id.name().to_owned();
             place.files::<()>(Job::PromiseVolume { name, capacity_bytes }).await?;
         }
@@ -156,17 +160,25 @@ impl<M: MountService> Workplace<'_, M> {
     /// Carries a volume from whatever state it is in to `ready`.
     async fn complete(&self, record: &VolumeRecord, first_step: Job) -> Result<(), CreateVolumeError> {
         let name = || record.id.name().to_owned();
-        let mut progress = self.files(first_step).await?;
-        if progress == Progress::ToClone {
-            self.fill(record).await?;
-            progress = self.files(Job::AdvanceVolume { name: name() }).await?;
-        }
+        let work = if record.source.is_some() { Work::Tree } else { Work::Moments };
+        let progress = match self.files(first_step).await? {
+            Progress::ToClone => {
+                self.fill(record).await?;
+                self.files(Job::AdvanceVolume { name: name() }).await?
+            }
+            // An earlier call may have ended while the client counted. It counts anew when the quota is new.
+            Progress::Placed if work == Work::Tree => {
+                self.commands().delete_quota(&format!("/{}", record.path)).await?;
+                Progress::Placed
+            }
+            progress => progress,
+        };
         let filesystem = || record.id.filesystem().clone();
         match progress {
             Progress::Ready => Ok(()),
             Progress::Placed => {
                 let quota = Quota { bytes: record.capacity_bytes, inodes: record.inodes };
-                self.commands().set_quota(&record.path, quota).await?;
+                self.commands().set_quota(&record.path, quota, work).await?;
                 Ok(self.files(Job::FinishVolume { name: name() }).await?)
             }
             Progress::Taken { path, owner } => {
@@ -186,10 +198,11 @@ impl<M: MountService> Workplace<'_, M> {
         let from = match &record.source {
             None => return Ok(()),
             Some(Source::Snapshot(id)) => snapshot_data(id.name()),
-            Some(source @ Source::Volume(id)) => match self.volume(id).await? {
-                Some(found) => PathBuf::from(found.record.path.as_str()),
-                None => return Err(CreateVolumeError::NoSuchSource(source.clone())),
-            },
+            Some(source @ Source::Volume(id)) => {
+                let missing = || CreateVolumeError::NoSuchSource(source.clone());
+                let found = self.ready(id).await.map_err(|error| error.or_missing(missing))?;
+                PathBuf::from(found.record.path.as_str())
+            }
         };
         let to = volume_in_the_making(record.id.name());
         let doing = "cloning the volume's source";

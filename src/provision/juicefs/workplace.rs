@@ -7,8 +7,9 @@ use super::super::{FilesystemError, StoreError};
 use super::JuicefsConfig;
 use super::commands::Commands;
 use super::files::{FILES_COMMAND, Job, Outcome, Task};
-use super::filesystems::{Mounted, Turn};
+use super::filesystems::Mounted;
 use super::process::{End, Processes, Run};
+use super::turns::Work;
 use crate::juicefs::secret::JuicefsSecret;
 use crate::mountpod::service::MountService;
 use nix::errno::Errno;
@@ -18,14 +19,12 @@ use serde::de::DeserializeOwned;
 /// storage that is slow to take a record is given the rest.
 const FILES_LIMIT: Duration = Duration::from_secs(15);
 
-/// A filesystem that is mounted, and the right to work in it.
+/// A filesystem that is mounted, and what works in it.
 pub(super) struct Workplace<'a, M: MountService> {
     pub(super) config: &'a JuicefsConfig,
     pub(super) processes: &'a Processes,
     pub(super) secret: JuicefsSecret,
     pub(super) mounted: Mounted<M>,
-    #[expect(dead_code, reason = "it is held, not asked")]
-    pub(super) turn: Turn,
 }
 
 impl<M: MountService> Workplace<'_, M> {
@@ -41,7 +40,9 @@ impl<M: MountService> Workplace<'_, M> {
             input: serde_json::to_vec(&task).map_err(|error| broken(error.into()))?,
             limit: FILES_LIMIT,
         };
-        let end = self.processes.run(run, self.mounted.abandoned()).await.map_err(broken)?;
+        let turns = self.mounted.turns();
+        let _turn = turns.take(Work::Moments).await?;
+        let end = self.processes.run(run, turns.abandoned()).await.map_err(broken)?;
         let (status, answer, words) = match end {
             End::Itself { status, answer, words } => (status, answer, words),
             End::Abandoned { .. } => {
@@ -69,7 +70,7 @@ impl<M: MountService> Workplace<'_, M> {
         Commands {
             program: &self.config.program,
             processes: self.processes,
-            abandoned: self.mounted.abandoned(),
+            turns: self.mounted.turns(),
             secret: &self.secret,
         }
     }

@@ -147,23 +147,3 @@ async fn a_driver_that_ends_unmounts_at_once_what_nobody_works_in() {
     assert_eq!(world.engine.mounts(), 0);
     assert!(matches!(world.open("a").await, Err(FilesystemError::Stopping)));
 }
-
-#[tokio::test(start_paused = true)]
-async fn only_so_many_work_in_one_filesystem_at_a_time() {
-    let world = World::new();
-    let places: Vec<_> = {
-        let mut places = Vec::new();
-        for _ in 0..=OPERATIONS_MAX {
-            places.push(world.open("a").await.unwrap());
-        }
-        places
-    };
-    let mut turns = Vec::new();
-    for place in &places[..OPERATIONS_MAX] {
-        turns.push(place.turn().await.unwrap());
-    }
-    assert!(timeout(MOMENT, places[OPERATIONS_MAX].turn()).await.is_err());
-    turns.pop();
-    assert!(timeout(MOMENT, places[OPERATIONS_MAX].turn()).await.is_ok());
-    assert!(timeout(MOMENT, world.open("b").await.unwrap().turn()).await.is_ok(), "another filesystem");
-}
