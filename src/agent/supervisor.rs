@@ -23,7 +23,7 @@ use super::session::{Session, Then};
 use crate::volume::Secrets;
 
 /// Wait after an error of accept(2), such as too many open files, before the next try.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why an agent could not do its work.
 #[derive(Debug, thiserror::Error)]

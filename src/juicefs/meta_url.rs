@@ -16,6 +16,9 @@ const PERCENT_ENCODED: &[&str] = &["redis", "rediss", "unix", "postgres"];
 /// Engines in a file: what follows the scheme is a path, with no user in it.
 const IN_A_FILE: &[&str] = &["sqlite3", "badger"];
 
+/// Settings of PostgreSQL and SQLite that are passwords.
+const PASSWORD_SETTINGS: &[&str] = &["password", "sslpassword", "_auth_pass"];
+
 /// A metadata URL in two parts.
 #[derive(Clone)]
 pub struct MetaUrl {
@@ -44,6 +47,12 @@ pub enum InvalidMetaUrl {
          engines with a password are redis, rediss, mysql and postgres"
     )]
     PasswordInArguments,
+    /// It would stand in an argument.
+    #[error(
+        "has a password among its settings, after '?', where others can read it; write it as \
+         SCHEME://USER:PASSWORD@..."
+    )]
+    PasswordInSettings,
     /// The percent-encoding of the password is broken.
     #[error("has a password whose percent-encoding is broken")]
     Encoding,
@@ -63,6 +72,9 @@ impl MetaUrl {
             return Err(InvalidMetaUrl::Characters);
         }
         let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
+        if has_password_setting(rest) {
+            return Err(InvalidMetaUrl::PasswordInSettings);
+        }
         let plain = || Self { address: format!("{scheme}://{rest}"), password: None };
         if IN_A_FILE.contains(&scheme) {
             return Ok(plain());
@@ -108,6 +120,12 @@ impl MetaUrl {
     pub fn password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
+}
+
+/// Settings stand after a '?'. A password that looks like one of them is refused, too.
+fn has_password_setting(rest: &str) -> bool {
+    let names = rest.split(['?', '&']).skip(1).map(|setting| setting.split('=').next().unwrap_or_default());
+    names.into_iter().any(|name| PASSWORD_SETTINGS.contains(&name))
 }
 
 fn decoded(text: &str) -> Option<String> {
@@ -158,6 +176,9 @@ mod tests {
             ("redis://h\n/1", InvalidMetaUrl::Characters),
             ("etcd://u:secret@h:2379/p", InvalidMetaUrl::PasswordInArguments),
             ("redis://:a%zz@h/1", InvalidMetaUrl::Encoding),
+            ("postgres://h/db?user=u&password=secret", InvalidMetaUrl::PasswordInSettings),
+            ("postgres://u@h/db?sslpassword=s@secret", InvalidMetaUrl::PasswordInSettings),
+            ("sqlite3:///data/a.db?_auth_pass=secret", InvalidMetaUrl::PasswordInSettings),
         ] {
             let refused = MetaUrl::parse(url).unwrap_err();
             assert_eq!(refused, why, "{url}");

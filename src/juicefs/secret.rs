@@ -66,6 +66,8 @@ const FORMAT_REFUSED: &[(&str, &str)] = &[
 
 /// A shorter value in `envs` is a setting, no secret: hiding every "1" would make logs unreadable.
 const HIDDEN_ENV_BYTES_MIN: usize = 6;
+/// However short, this is a secret.
+const RSA_PASSPHRASE: &str = "JFS_RSA_PASSPHRASE";
 
 /// What a Secret says of a filesystem.
 #[derive(Debug, Clone)]
@@ -190,16 +192,24 @@ impl JuicefsSecret {
     /// The values that no log and no error may show.
     #[must_use]
     pub fn hidden(&self) -> Secrets {
-        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let password = self.meta_url.password().map(|password| ("META_PASSWORD", password)).into_iter();
-        let envs = self.environment().filter(|(_, value)| value.len() >= HIDDEN_ENV_BYTES_MIN);
-        let keys = self.format.iter().flat_map(Format::environment).map(pair);
+        let keys = self.format.iter().flat_map(Format::environment);
         let rsa_key = self.format.iter().filter_map(|format| format.rsa_key.as_ref());
-        let rsa_lines = rsa_key.flat_map(|key| key.expose_secret().lines().enumerate());
-        let rsa_lines =
-            rsa_lines.map(|(number, line)| (format!("encrypt_rsa_key {number}"), line.to_owned()));
-        password.chain(envs).map(pair).chain(keys).chain(rsa_lines).collect()
+        let rsa_key = rsa_key.map(|key| ("encrypt_rsa_key", key.expose_secret()));
+        let is_secret =
+            |(name, line): &(&str, &str)| *name == RSA_PASSPHRASE || line.len() >= HIDDEN_ENV_BYTES_MIN;
+        let envs = self.environment().flat_map(lines).filter(is_secret);
+        let hidden = password.chain(keys).chain(rsa_key).flat_map(lines).chain(envs);
+        hidden
+            .enumerate()
+            .map(|(number, (name, line))| (format!("{name} {number}"), line.to_owned()))
+            .collect()
     }
+}
+
+/// The lines of a value: what a client prints is looked through line by line.
+fn lines<'a>((name, value): (&'a str, &'a str)) -> impl Iterator<Item = (&'a str, &'a str)> {
+    value.lines().map(move |line| (name, line.trim()))
 }
 
 impl Format {
@@ -240,7 +250,7 @@ fn envs(entries: &mut Entries<'_>) -> Result<BTreeMap<String, SecretString>, Inv
         }
     }
     if let Some(passphrase) = entries.secret("passphrase") {
-        envs.insert("JFS_RSA_PASSPHRASE".to_owned(), passphrase);
+        envs.insert(RSA_PASSPHRASE.to_owned(), passphrase);
     }
     Ok(envs)
 }

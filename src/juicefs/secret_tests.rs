@@ -15,8 +15,8 @@ const FULL: &[(&str, &str)] = &[
     ("secret-key", "sk-value"),
     ("trash-days", "2"),
     ("format-options", "block-size=4096, compress=lz4,enable-acl"),
-    ("envs", r#"{"GOGC": "50", "JFS_DROP_OSCACHE": "env-value"}"#),
-    ("passphrase", "rsa-pw"),
+    ("envs", r#"{"GOGC": "50", "JFS_DROP_OSCACHE": "env-value", "CLOUD_KEY": "{\n  second-line\n}"}"#),
+    ("passphrase", "pass"),
     ("encrypt_rsa_key", "-----BEGIN KEY-----\nkey-line\n"),
     ("configs", r#"{"gcs-key": "/etc/gcs"}"#),
 ];
@@ -30,9 +30,10 @@ fn a_secret_of_the_juicefs_csi_driver_is_read_and_shows_nothing() {
         environment,
         [
             ("META_PASSWORD", "meta-pw"),
+            ("CLOUD_KEY", "{\n  second-line\n}"),
             ("GOGC", "50"),
             ("JFS_DROP_OSCACHE", "env-value"),
-            ("JFS_RSA_PASSPHRASE", "rsa-pw")
+            ("JFS_RSA_PASSPHRASE", "pass")
         ]
     );
     let format = secret.format.as_ref().unwrap();
@@ -45,11 +46,11 @@ fn a_secret_of_the_juicefs_csi_driver_is_read_and_shows_nothing() {
     assert_eq!(secret.files.len(), 1);
     let shown = format!("{secret:?}");
     let hidden: Vec<String> = secret.hidden().expose().map(|(_, value)| value.to_owned()).collect();
-    for value in ["meta-pw", "ak-id", "sk-value", "env-value", "rsa-pw", "key-line"] {
+    for value in ["meta-pw", "ak-id", "sk-value", "env-value", "second-line", "pass", "key-line"] {
         assert!(hidden.iter().any(|hidden| hidden == value), "{value}");
         assert!(!shown.contains(value), "{shown}");
     }
-    assert!(!hidden.iter().any(|value| ["vol", "s3", "50"].contains(&value.as_str())), "{hidden:?}");
+    assert!(!hidden.iter().any(|value| ["vol", "s3", "50", "{"].contains(&value.as_str())), "{hidden:?}");
 }
 
 #[test]

@@ -13,10 +13,11 @@ use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::agent::keeper::ClientEvent;
+use crate::agent::supervisor::ACCEPT_PAUSE;
 use crate::agent::sys;
 use crate::juicefs::passing::{ANSWER_BYTES_MAX, Answer, SETTING_BYTES, answer};
 
@@ -65,7 +66,10 @@ impl Desk {
             loop {
                 let visited = match self.listener.accept().await {
                     Ok((stream, _)) => self.hand_over(&stream, client).await,
-                    Err(error) => Err(error),
+                    Err(error) => {
+                        sleep(ACCEPT_PAUSE).await;
+                        Err(error)
+                    }
                 };
                 match visited {
                     Ok(Answer::Nothing) => {}

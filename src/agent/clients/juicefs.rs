@@ -227,6 +227,8 @@ impl Client for Juicefs {
     }
 
     fn serve(&mut self, serving: &Serving) -> Result<Launch, LaunchError> {
+        // A client that was killed because it did not part in time must not keep others from parting.
+        self.state.leave();
         let arguments = self.mount_arguments(serving)?;
         let saved =
             self.state.lay_ready(&serving.fds.state).map_err(cant("lay the client's handles ready"))?;

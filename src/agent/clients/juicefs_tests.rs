@@ -203,3 +203,14 @@ async fn a_successor_goes_on_with_what_was_left_until_it_serves() {
     assert!(!variables(&launch.program).iter().any(|variable| variable.starts_with("_JFS_META_SID")));
     assert!(!directory.path().join("handles.json").exists());
 }
+
+#[tokio::test]
+async fn a_client_that_did_not_part_in_time_keeps_no_other_from_it() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let serving = serving(&[]);
+    let mut slow = client(&serving, one.path()).unwrap();
+    let mut other = client(&serving, other.path()).unwrap();
+    assert!(slow.state.reserve().unwrap() && !other.state.reserve().unwrap());
+    slow.serve(&serving).unwrap();
+    assert!(other.state.reserve().unwrap());
+}

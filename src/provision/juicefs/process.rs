@@ -140,7 +140,10 @@ async fn heard(child: &mut Child, input: &[u8], words: &mut Words) -> io::Result
 
 /// The last words of a program.
 #[derive(Debug, Default)]
-struct Words(Vec<u8>);
+struct Words {
+    last: Vec<u8>,
+    cut: bool,
+}
 
 impl Words {
     async fn hear(&mut self, mut voice: impl AsyncRead + Unpin) -> io::Result<()> {
@@ -150,14 +153,18 @@ impl Words {
             if read == 0 {
                 return Ok(());
             }
-            self.0.extend_from_slice(&chunk[..read]);
-            let surplus = self.0.len().saturating_sub(WORDS_BYTES_MAX);
-            self.0.drain(..surplus);
+            self.last.extend_from_slice(&chunk[..read]);
+            let surplus = self.last.len().saturating_sub(WORDS_BYTES_MAX);
+            self.last.drain(..surplus);
+            self.cut |= surplus > 0;
         }
     }
 
+    /// From the first whole line on: half a credential would not be recognised as one.
     fn into_text(self) -> String {
-        String::from_utf8_lossy(&self.0).into_owned()
+        let text = String::from_utf8_lossy(&self.last);
+        let whole = if self.cut { text.split_once('\n').map_or("", |(_, whole)| whole) } else { &text };
+        whole.to_owned()
     }
 }
 
@@ -208,5 +215,6 @@ mod tests {
         let end = processes().run(shell(line, Duration::from_secs(20)), &Abandoned::default()).await.unwrap();
         let End::Itself { words, .. } = end else { panic!("{end:?}") };
         assert!(words.ends_with("line 3000\n") && words.len() <= WORDS_BYTES_MAX, "{} bytes", words.len());
+        assert!(words.starts_with("line "), "it begins with a whole line: {words}");
     }
 }
