@@ -67,7 +67,7 @@ pub(super) fn unclaim(tree: &Tree, name: &str, path: &VolumePath) -> Result<(), 
 }
 
 /// Waits until nobody else takes or gives back a path: a claim is removed after a look at whose it is, and could be another's
-/// by then. FUSE knows no locks of directories, so this one holds on this node only, where all processes of a controller are.
+/// by then. FUSE knows no locks of directories, so this one holds in one mount of the filesystem only.
 fn alone(tree: &Tree) -> Result<Flock<OwnedFd>, StoreError> {
     let waiting = |error| StoreError::new("waiting for others who claim a path", error);
     let paths = below::open(tree.paths.as_fd(), b".", DIRECTORY).map_err(waiting)?;
