@@ -9,30 +9,11 @@ use std::path::Path;
 use super::field::{InvalidField, entry, quoted};
 use crate::juicefs::configs::KEY as CONFIGS;
 use crate::juicefs::secret::JuicefsSecret;
+use crate::juicefs::taken::TAKEN;
 use crate::volume::{HostDirectory, PodShape, meet};
 
-/// Where a program of the driver, or a mount pod, has something of its own: what lies there, and what holds it, can't be put
-/// in its place.
-const TAKEN: &[&str] = &[
-    "/proc",
-    "/sys",
-    "/dev",
-    "/run",
-    "/var/run",
-    "/tmp",
-    "/cache",
-    "/mountpod",
-    "/csi",
-    "/state",
-    "/clients",
-    "/registration",
-    "/etc",
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-];
+/// Where a node has what is no client's business: refused as a whole, beside what is taken in the pods.
+const OF_THE_NODE: &[&str] = &["/etc", "/run"];
 /// What a person has to do about a directory that is not in the list.
 const REMEDY: &str = "the administrator allows directories by the chart's value mountPods.hostDirectories";
 
@@ -89,10 +70,9 @@ impl HostDirectories {
     /// # Errors
     /// See [`InvalidList`].
     pub fn listed(directories: &[HostDirectory], kubelet_dir: &Path) -> Result<Self, InvalidList> {
-        let taken = || TAKEN.iter().map(Path::new).chain([kubelet_dir]);
         for (index, directory) in directories.iter().enumerate() {
             let path = directory.as_path();
-            if let Some(place) = taken().find(|place| meet(place, path)) {
+            if let Some(place) = taken(kubelet_dir).find(|place| meet(place, path)) {
                 let (directory, place) = (directory.clone(), place.display().to_string());
                 return Err(InvalidList::Taken { directory, place });
             }
@@ -175,6 +155,12 @@ impl HostDirectories {
     }
 }
 
+/// The places that no list can have, of a cluster whose kubelets have this directory.
+pub(super) fn taken(kubelet_dir: &Path) -> impl Iterator<Item = &Path> {
+    let in_pods = TAKEN.iter().map(|(path, _)| *path);
+    OF_THE_NODE.iter().copied().chain(in_pods).map(|path| -> &Path { Path::new(path) }).chain([kubelet_dir])
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -184,14 +170,14 @@ mod tests {
 
     fn listed(paths: &[&str]) -> Result<HostDirectories, InvalidList> {
         let directories: Vec<_> = paths.iter().map(|path| path.parse().unwrap()).collect();
-        HostDirectories::listed(&directories, Path::new("/var/lib/kubelet"))
+        HostDirectories::listed(&directories, Path::new("/data/kubelet"))
     }
 
     #[test]
     fn a_list_takes_no_place_that_is_needed_and_names_nothing_twice() {
         assert!(listed(&["/var/lib/jfs", "/var/lib/jfs-cache", "/mnt/nvme0"]).is_ok());
         for path in
-            ["/proc/1", "/etc", "/run/x", "/cache", "/tmp/a", "/var", "/var/lib/kubelet/x", "/usr/bin"]
+            ["/proc/1", "/etc", "/run/x", "/cache", "/tmp/a", "/var", "/usr/bin", "/data", "/data/kubelet/x"]
         {
             let refused = listed(&["/srv", path]).unwrap_err();
             assert!(matches!(refused, InvalidList::Taken { .. }), "{path}");

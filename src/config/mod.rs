@@ -9,3 +9,6 @@ pub mod juicefs;
 pub mod kubernetes;
 pub mod parameters;
 pub mod quantity;
+
+#[cfg(test)]
+mod chart_schema_tests;

@@ -6,38 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::options::CACHE_IN_POD;
 use super::secret::InvalidSecret;
+use super::taken::in_the_way;
 use crate::volume::{PathInPod, SecretFiles};
 
 /// The key.
 pub(crate) const KEY: &str = "configs";
 /// Each is a volume of the mount pod.
 const SECRETS_MAX: usize = 16;
-/// What a mount pod has without them: nothing is mounted at, above or below these.
-const TAKEN: &[(&str, &str)] = &[
-    ("/proc", "is the kernel's"),
-    ("/sys", "is the kernel's"),
-    ("/dev", "is the kernel's"),
-    ("/run/mountpod", "is the agent's"),
-    ("/run/secrets", "is the kubelet's"),
-    ("/var/run", "is the kubelet's"),
-    ("/tmp", "is where the client keeps its open files"),
-    (CACHE_IN_POD, "is the client's cache"),
-    ("/mountpod", "must not exist: the client takes it for its mount point"),
-    ("/usr", "holds the image's programs"),
-    ("/bin", "holds the image's programs"),
-    ("/sbin", "holds the image's programs"),
-    ("/lib", "holds the image's programs"),
-    ("/lib64", "holds the image's programs"),
-    (
-        "/etc/ssl",
-        "holds the authorities that the client trusts; for others choose another path, and name it in envs as SSL_CERT_FILE",
-    ),
-    ("/etc/hosts", "is the kubelet's"),
-    ("/etc/hostname", "is the kubelet's"),
-    ("/etc/resolv.conf", "is the kubelet's"),
-];
 
 fn invalid(why: impl Into<String>) -> InvalidSecret {
     InvalidSecret { key: KEY.to_owned(), why: why.into() }
@@ -71,16 +47,10 @@ fn free_path(name: &str, path: &str) -> Result<PathInPod, InvalidSecret> {
     let said = path;
     let path: PathInPod =
         path.parse().map_err(|why| invalid(format!("has the path {said:?} for {name}, which {why}")))?;
-    match TAKEN.iter().find(|(taken, _)| path.meets(Path::new(taken))) {
+    match in_the_way(path.as_path()) {
         None => Ok(path),
         Some((taken, why)) => Err(invalid(format!("puts {name} at {path}, but {taken} {why}"))),
     }
-}
-
-/// Is that path of a mount pod one at which nothing else is mounted?
-#[cfg(test)]
-pub(crate) fn is_taken(path: &str) -> bool {
-    TAKEN.iter().any(|(taken, _)| Path::new(path).starts_with(taken))
 }
 
 #[cfg(test)]
@@ -88,9 +58,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-
-    /// What the image holds.
-    const IMAGE: &str = include_str!("../../mount-image/files");
 
     fn why(json: &str) -> String {
         let refused = read(json).unwrap_err();
@@ -126,24 +93,36 @@ mod tests {
     }
 
     #[test]
-    fn no_path_covers_what_the_pod_has() {
+    fn no_path_covers_what_the_pod_or_the_controller_has() {
         for path in [
-            "/", "/etc", "/run", "/var", "/proc", "/proc/1", "/dev/shm", "/tmp", "/tmp/a", "/cache",
+            "/",
+            "/etc",
+            "/run",
+            "/var",
+            "/proc",
+            "/proc/1",
+            "/dev/shm",
+            "/tmp",
+            "/tmp/a",
+            "/cache",
             "/usr/bin",
+            "/state",
+            "/clients/a",
+            "/csi",
+            "/var/lib",
         ] {
             let why = why(&format!(r#"{{"a": {path:?}}}"#));
             assert!(why.starts_with(&format!("puts a at {path}, but /")), "{why}");
         }
         assert!(why(r#"{"a": "/etc/ssl/certs"}"#).contains("SSL_CERT_FILE"));
+        assert!(why(r#"{"a": "/state/tls"}"#).ends_with("/state is where the controller keeps its records"));
+        for path in ["/var/tls", "/run/tls", "/etc/tls", "/var/lib/tls", "/csi-tls"] {
+            assert!(read(&format!(r#"{{"a": {path:?}}}"#)).is_ok(), "{path}");
+        }
         for path in ["", "etc", "/a/../proc", "/a/", "/a:b"] {
             let why = why(&format!(r#"{{"a": {path:?}}}"#));
             assert!(why.contains("must be an absolute path"), "{why}");
         }
-        let lines = IMAGE.lines().filter(|line| !line.starts_with('#'));
-        let files =
-            lines.filter(|line| !line.contains(" - ")).filter_map(|line| line.split_whitespace().last());
-        let free: Vec<_> = files.filter(|file| !is_taken(file)).collect();
-        assert!(free.is_empty() && IMAGE.contains("/usr/bin/juicefs"), "files of the image: {free:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::juicefs::configs::is_taken;
+use crate::juicefs::taken::is_taken;
 use crate::mountpod::facts::Generation;
 use crate::mountpod::pod::new_pod;
 use crate::mountpod::refs::Refs;

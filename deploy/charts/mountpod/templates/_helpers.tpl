@@ -213,15 +213,18 @@ livenessProbe:
 {{- end -}}
 {{- $taken := list .Values.kubeletDir -}}
 {{- range .Values.hostdirRoots -}}{{- $taken = append $taken .path -}}{{- end -}}
-{{- range .Values.juicefs.files -}}{{- $taken = append $taken .path -}}{{- end -}}
-{{- range .Values.mountPods.hostDirectories -}}
-{{- $directory := . -}}
+{{- $files := list -}}
+{{- range .Values.juicefs.files -}}{{- $files = append $files .path -}}{{- end -}}
+{{- range list (list "juicefs.files" $files) (list "mountPods.hostDirectories" .Values.mountPods.hostDirectories) -}}
+{{- $value := index . 0 -}}
+{{- range $path := index . 1 -}}
 {{- range $taken -}}
-{{- if or (hasPrefix (printf "%s/" .) (printf "%s/" $directory)) (hasPrefix (printf "%s/" $directory) (printf "%s/" .)) -}}
-{{- fail (printf "mountPods.hostDirectories: %q meets %q, which stands there, in hostdirRoots, in juicefs.files or as kubeletDir, too" $directory .) -}}
+{{- if or (hasPrefix (printf "%s/" .) (printf "%s/" $path)) (hasPrefix (printf "%s/" $path) (printf "%s/" .)) -}}
+{{- fail (printf "%s: %q meets %q, which stands there, in hostdirRoots, in juicefs.files or as kubeletDir, too" $value $path .) -}}
 {{- end -}}
 {{- end -}}
-{{- $taken = append $taken $directory -}}
+{{- $taken = append $taken $path -}}
+{{- end -}}
 {{- end -}}
 {{- if eq .Release.Namespace .Values.mountPods.namespace -}}
 {{- fail (printf "mountPods.namespace must not be the release's namespace %q: it holds privileged pods" .Release.Namespace) -}}
