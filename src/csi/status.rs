@@ -147,6 +147,7 @@ fn create_volume(error: &CreateVolumeError) -> Code {
         | CreateVolumeError::Foreign { .. }
         | CreateVolumeError::PathTaken { .. } => Code::AlreadyExists,
         CreateVolumeError::NoSuchFilesystem(_) | CreateVolumeError::Field(_) => Code::InvalidArgument,
+        CreateVolumeError::ClusterSilent { .. } => Code::Unavailable,
         CreateVolumeError::NoSuchSource(_) => Code::NotFound,
         CreateVolumeError::Range(_) => Code::OutOfRange,
         CreateVolumeError::Copy(error) => copy(error),
@@ -350,6 +351,15 @@ mod tests {
             let text = error.to_string();
             assert_eq!(code(CreateVolumeError::from(error)), want, "{text}");
         }
+    }
+
+    #[test]
+    fn a_parameter_is_wrong_only_when_the_cluster_has_answered() {
+        let (field, why) = ("parameters[\"pathPattern\"]", "needs labels");
+        assert_eq!(code(CreateVolumeError::Field(InvalidField::new(field, why))), Code::InvalidArgument);
+        let silent = CreateVolumeError::ClusterSilent { field: field.to_owned(), why: why.to_owned() };
+        assert_eq!(silent.to_string(), "parameters[\"pathPattern\"] needs labels");
+        assert_eq!(code(silent), Code::Unavailable);
     }
 
     #[test]

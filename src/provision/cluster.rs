@@ -16,7 +16,13 @@ pub struct ClaimMetadata {
 }
 
 /// Why a claim's metadata are not known, as the rest of a sentence that begins with what needs them.
-pub type Unknown = String;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// Asking again does not help: there is no such claim, or nobody to ask.
+    ForGood(String),
+    /// The cluster could not be asked; the next try may succeed.
+    ForNow(String),
+}
 
 /// An answer to come.
 pub type Answer<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
@@ -43,8 +49,9 @@ pub struct NoCluster;
 impl Cluster for NoCluster {
     fn metadata<'a>(&'a self, _namespace: &'a str, _name: &'a str) -> Answer<'a, ClaimMetadata, Unknown> {
         Box::pin(async {
-            Err("needs labels or annotations of a claim, which a driver without Kubernetes does not know"
-                .to_owned())
+            let why =
+                "needs labels or annotations of a claim, which a driver without Kubernetes does not know";
+            Err(Unknown::ForGood(why.to_owned()))
         })
     }
 

@@ -247,6 +247,14 @@ pub enum CreateVolumeError {
     /// A parameter that does not fit this claim or this source.
     #[error(transparent)]
     Field(#[from] InvalidField),
+    /// What a parameter needs of the cluster could not be asked for now.
+    #[error("{field} {why}")]
+    ClusterSilent {
+        /// The parameter.
+        field: String,
+        /// What it needs, and why there was no answer.
+        why: String,
+    },
     /// There is no such filesystem.
     #[error("there is no filesystem {0}")]
     NoSuchFilesystem(FilesystemName),

@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::CALL_LIMIT;
+use super::outcome::CallError;
 use super::watching::within;
 use crate::config::juicefs::VolumeContext;
 use crate::config::quantity::whole;
@@ -41,12 +42,8 @@ impl Cluster for KubernetesCluster {
     fn metadata<'a>(&'a self, namespace: &'a str, name: &'a str) -> Answer<'a, ClaimMetadata, Unknown> {
         Box::pin(async move {
             let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
-            let found = within(CALL_LIMIT, claims.get_metadata(name)).await.map_err(|error| {
-                format!(
-                    "needs labels or annotations of claim {namespace}/{name}, which can't be read: {}",
-                    chain(&error)
-                )
-            })?;
+            let found = within(CALL_LIMIT, claims.get_metadata(name)).await;
+            let found = found.map_err(|error| unknown(namespace, name, &error))?;
             Ok(ClaimMetadata {
                 labels: found.metadata.labels.unwrap_or_default(),
                 annotations: found.metadata.annotations.unwrap_or_default(),
@@ -65,6 +62,12 @@ impl Cluster for KubernetesCluster {
             Ok(Some(listed.items.into_iter().filter_map(|volume| made_by(&self.driver, volume)).collect()))
         })
     }
+}
+
+fn unknown(namespace: &str, name: &str, error: &CallError) -> Unknown {
+    let needs = format!("needs labels or annotations of claim {namespace}/{name}");
+    let why = format!("{needs}, which can't be read: {}", chain(error));
+    if error.is_passing() { Unknown::ForNow(why) } else { Unknown::ForGood(why) }
 }
 
 /// The JuiceFS volume that a PersistentVolume tells of, if this driver made it; a person may have written any other one.
@@ -89,6 +92,7 @@ fn made_by(driver: &str, volume: PersistentVolume) -> Option<Volume> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use kube::core::Status;
     use serde_json::{Value, json};
 
     use super::*;
@@ -115,6 +119,24 @@ mod tests {
         assert_eq!((volume.id.to_string().as_str(), volume.capacity_bytes), ("files#pvc-1", 2 << 30));
         assert_eq!(volume.context.get("path").map(String::as_str), Some("a/b"));
         assert!(!volume.context.keys().any(|key| key.contains("Identity")), "{:?}", volume.context);
+    }
+
+    #[test]
+    fn metadata_are_unknown_for_good_only_when_the_api_server_says_so() {
+        let answer = |code, reason| {
+            let status = Status { code, ..Status::failure("it says no", reason) };
+            unknown("prod", "data", &CallError::Api(kube::Error::Api(status.boxed())))
+        };
+        let told = "needs labels or annotations of claim prod/data, which can't be read: ";
+        let missing = answer(404, "NotFound");
+        assert!(matches!(&missing, Unknown::ForGood(why) if why.starts_with(told)), "{missing:?}");
+        for passing in [
+            answer(500, "InternalError"),
+            answer(429, "TooManyRequests"),
+            unknown("prod", "data", &CallError::TimedOut(CALL_LIMIT)),
+        ] {
+            assert!(matches!(&passing, Unknown::ForNow(why) if why.starts_with(told)), "{passing:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use kube::core::Status;
 use crate::mountpod::service::RefusedBy;
 use crate::runtime::RuntimeError;
 
+/// A token that is renewed meanwhile, a request that came too slowly, and too many of them.
+const AGAIN: [u16; 3] = [401, 408, 429];
+
 /// Why a request has no good answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
@@ -31,6 +34,15 @@ impl CallError {
     /// Is there no such thing?
     pub(super) fn is_not_found(&self) -> bool {
         self.status().is_some_and(|status| status.code == 404)
+    }
+
+    /// May the same request have another answer soon, though nobody changes anything?
+    pub(super) fn is_passing(&self) -> bool {
+        match (self, self.status()) {
+            (_, Some(status)) => status.code >= 500 || AGAIN.contains(&status.code),
+            (Self::Api(kube::Error::BuildRequest(_) | kube::Error::HttpError(_)), None) => false,
+            (_, None) => true,
+        }
     }
 }
 
@@ -83,9 +95,13 @@ fn answered(what: &str, name: &str, status: &Status) -> Option<RuntimeError> {
 mod tests {
     use super::*;
 
-    fn of(what: &'static str, code: u16, reason: &str, message: &str) -> RuntimeError {
+    fn answer(code: u16, reason: &str, message: &str) -> CallError {
         let status = Status { code, ..Status::failure(message, reason) };
-        runtime_error(what, "mount-a-1", CallError::Api(kube::Error::Api(status.boxed())))
+        CallError::Api(kube::Error::Api(status.boxed()))
+    }
+
+    fn of(what: &'static str, code: u16, reason: &str, message: &str) -> RuntimeError {
+        runtime_error(what, "mount-a-1", answer(code, reason, message))
     }
 
     #[test]
@@ -122,5 +138,16 @@ mod tests {
         let silent = runtime_error("create", "mount-a-1", CallError::TimedOut(Duration::from_secs(25)));
         assert!(matches!(silent, RuntimeError::Unknown { .. }));
         assert!(matches!(of("create", 429, "TooManyRequests", "later"), RuntimeError::Failed { .. }));
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_somebody_must_change() {
+        for code in [401, 408, 429, 500, 503, 504] {
+            assert!(answer(code, "", "later").is_passing(), "{code}");
+        }
+        for code in [400, 403, 404, 422] {
+            assert!(!answer(code, "", "no").is_passing(), "{code}");
+        }
+        assert!(CallError::TimedOut(Duration::from_secs(25)).is_passing());
     }
 }
