@@ -36,8 +36,8 @@ const CALLS_PER_CONNECTION_MAX: usize = 64;
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// A list of all volumes, when its caller sets no limit: about 300 bytes for each.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
-/// Longest wait for calls to end when the driver is to stop: less than the 30 s that systemd's and Kubernetes' defaults
-/// give a process.
+/// Longest wait for calls to end when the driver is to stop: far less than the 45 s and more that the chart and the systemd
+/// unit give it, because the engine has its own wait after this one.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 /// Callers read their last answers and hang up at once when they are told to; one that does not can't delay the end.
 const HANG_UP_LIMIT: Duration = Duration::from_millis(500);

@@ -67,7 +67,8 @@ const UNBIND_LIMIT: Duration = Duration::from_secs(30);
 /// The kubelet removes the directory of a swept pod some moments after its mounts, and nothing tells of that. What is not
 /// seen costs a mount pod that runs on for that long.
 const WORKLOADS_LOOK: Duration = Duration::from_secs(30);
-/// Kubernetes kills a pod 30 s after SIGTERM; what is cut off goes on after the restart.
+/// Comes after the 15.5 s that the CSI server has: together less than the 45 s after which Kubernetes kills the node plugin.
+/// What is cut off goes on after the restart.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 impl Default for NodeLimits {
