@@ -227,7 +227,7 @@ fn filesystem(error: &FilesystemError) -> Code {
 
 fn store(error: &StoreError) -> Code {
     match error.full() {
-        // CSI gives a full disk this code, although callers take it for "may still be running" (design, "Errors").
+        // CSI gives a full disk this code, although callers take it for "may still be running".
         Full::Yes => Code::ResourceExhausted,
         Full::No => Code::Internal,
     }

@@ -11,7 +11,7 @@ use crate::{objects, observe};
 
 /// The driver's name.
 pub const DRIVER: &str = "csi.mountpod.dev";
-/// Where mount pods live (design, section 7).
+/// Where mount pods live: the chart's default for `mountPods.namespace`.
 pub const VOLUMES_NAMESPACE: &str = "mountpod-volumes";
 
 /// A cluster with the driver on it.

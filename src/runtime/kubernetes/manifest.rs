@@ -1,7 +1,7 @@
 //! How does the record of a mount pod become a pod that a cluster admits, places and leaves alone?
 //!
-//! Design section 7, field by field: no privilege, no token, no directory of the node unless the administrator allows it,
-//! nothing that evicts it before its workloads.
+//! What docs/kubernetes.md, "What runs, and what it may do", promises, field by field: no privilege, no token, no
+//! directory of the node unless the administrator allows it, nothing that evicts it before its workloads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;

@@ -25,7 +25,7 @@ const DATABASE: u8 = 13;
 /// `SECCOMP_MODE_FILTER` (`proc_pid_status(5)`).
 const SECCOMP_FILTER: &str = "2";
 
-/// No more than design section 7 allows, looked at from the spec and from the kernel's side.
+/// No more than docs/kubernetes.md, "What runs, and what it may do", allows, looked at from the spec and from the kernel's side.
 pub fn least_privilege(world: &World) -> Figures {
     let space = world.space("inside");
     space.claim("claim");
