@@ -40,7 +40,8 @@ pub enum InvalidId {
     Form,
 }
 
-/// The name of a filesystem: on `standalone`, the NAME of a `--hostdir-root NAME=DIR`.
+/// The name of a filesystem: the NAME of a `--hostdir-root NAME=DIR`, what a class or a Secret calls a JuiceFS filesystem,
+/// or the stand-in for one that nobody named.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FilesystemName(String);

@@ -118,22 +118,10 @@ impl PathPattern {
     /// Must the claim be read, because its labels or annotations are asked for?
     #[must_use]
     pub fn needs_claim_metadata(&self) -> bool {
-        self.variables().any(|name| matches!(name, Variable::ClaimLabel(_) | Variable::ClaimAnnotation(_)))
-    }
-
-    /// Does every volume get a path that no other volume of the cluster gets?
-    ///
-    /// `${.pvc.namespace}-${.pvc.name}` does not promise that: both may contain a `-`.
-    #[must_use]
-    pub fn is_unique_per_volume(&self) -> bool {
-        self.variables().any(|name| *name == Variable::VolumeName)
-    }
-
-    fn variables(&self) -> impl Iterator<Item = &Variable> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Literal(_) => None,
-            Piece::Variable(variable) => Some(variable),
-        })
+        let of_claim = |piece: &Piece| {
+            matches!(piece, Piece::Variable(Variable::ClaimLabel(_) | Variable::ClaimAnnotation(_)))
+        };
+        self.pieces.iter().any(of_claim)
     }
 }
 

@@ -87,17 +87,16 @@ fn a_pattern_that_can_never_be_a_path_is_refused_at_once() {
 }
 
 #[test]
-fn the_caller_learns_what_a_pattern_needs_and_promises() {
+fn the_caller_learns_what_a_pattern_needs() {
     let cases = [
-        ("${.pv.name}", false, true),
-        ("${.pvc.namespace}/${.pvc.name}", false, false),
-        ("${.pvc.labels.a}/${.pv.name}", true, true),
-        ("${.pvc.annotations.a}", true, false),
+        ("${.pv.name}", false),
+        ("${.pvc.namespace}/${.pvc.name}", false),
+        ("${.pvc.labels.a}/${.pv.name}", true),
+        ("${.pvc.annotations.a}", true),
     ];
-    for (text, metadata, unique) in cases {
+    for (text, metadata) in cases {
         let pattern: PathPattern = text.parse().unwrap();
         assert_eq!(pattern.needs_claim_metadata(), metadata, "{text}");
-        assert_eq!(pattern.is_unique_per_volume(), unique, "{text}");
         assert_eq!(pattern.to_string(), text);
     }
 }
