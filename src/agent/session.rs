@@ -298,7 +298,7 @@ impl Session {
             self.starts += 1;
             return farewell.then;
         }
-        if record == Record::NeverServed && self.how.remedy(&self.tail.present()) {
+        if record == Record::NeverServed && self.how.remedy(&self.tail.said()) {
             return Then::Start(Duration::ZERO);
         }
         self.note(&format!("the client {how}"));
@@ -426,7 +426,7 @@ impl Session {
         self.starts += 1;
         self.client = ClientState::Starting { starts: self.starts };
         let verdict = self.restarts.after_death(record, Instant::now());
-        let hope = self.how.complaint(&self.tail.present()).hope;
+        let hope = self.how.complaint(&self.tail.said()).hope;
         match (verdict, hope) {
             // Workloads wait for it, and what is wrong may be put right: a server that comes back, a password.
             (Verdict::GiveUp, _) if self.has_served && self.how.start_limit().is_some() => {
@@ -449,7 +449,7 @@ impl Session {
 
     fn give_up(&mut self) {
         self.run = Run::GivenUp;
-        let Complaint { explanation, fault, .. } = self.how.complaint(&self.tail.present());
+        let Complaint { explanation, fault, .. } = self.how.complaint(&self.tail.said());
         let words = self.tail.text();
         let why =
             if explanation.is_empty() { words } else { format!("{explanation}; its last words: {words}") };

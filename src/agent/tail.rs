@@ -1,6 +1,7 @@
 //! What were the client's last words? Kept within bounds, and without its credentials.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,10 +33,24 @@ pub(super) enum Meaning {
 /// Tells what a line means.
 pub(super) type Ear = fn(&str) -> Meaning;
 
+/// A line of a client's output.
+struct Line {
+    /// Without credentials.
+    shown: String,
+    /// As it was said: a credential may look like a part of what tells its meaning.
+    said: String,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown.fmt(f)
+    }
+}
+
 /// The last lines of a client's output.
 #[derive(Debug)]
 pub(super) struct Tail {
-    lines: VecDeque<String>,
+    lines: VecDeque<Line>,
     bytes: usize,
     unfinished: Vec<u8>,
     credentials: Secrets,
@@ -121,37 +136,40 @@ impl Tail {
             let longest = self.credentials.expose().map(|(_, value)| value.len()).max().unwrap_or(0);
             bytes.truncate(LINE_BYTES_MAX.saturating_sub(longest));
         }
-        let mut line = String::from_utf8_lossy(&bytes).into_owned();
-        // Of the line as it was said: a credential may look like a part of what tells its meaning.
-        let meaning = (self.ear)(&line);
-        if meaning == Meaning::Memorable {
-            self.remembered = Some(line.clone());
+        let said = String::from_utf8_lossy(&bytes).into_owned();
+        let shown = self.credentials.hidden_in(said.clone());
+        match (self.ear)(&said) {
+            Meaning::Nothing => {}
+            Meaning::Memorable => self.remembered = Some(said.clone()),
+            Meaning::Complaint => {
+                self.complaint = Some((Instant::now(), shown.chars().take(COMPLAINT_CHARS_MAX).collect()));
+            }
+            Meaning::LastTry => self.is_last_try = true,
         }
-        line = self.credentials.hidden_in(line);
-        if meaning == Meaning::Complaint {
-            self.complaint = Some((Instant::now(), line.chars().take(COMPLAINT_CHARS_MAX).collect()));
-        }
-        self.is_last_try |= meaning == Meaning::LastTry;
-        self.bytes += line.len() + 1;
-        self.lines.push_back(line.clone());
+        self.keep(Line { shown: shown.clone(), said });
+        Some(shown)
+    }
+
+    fn keep(&mut self, line: Line) {
+        self.bytes += line.shown.len() + 1;
+        self.lines.push_back(line);
         self.present += 1;
         while self.bytes > TAIL_BYTES_MAX {
             let Some(oldest) = self.lines.pop_front() else { break };
-            self.bytes -= oldest.len() + 1;
+            self.bytes -= oldest.shown.len() + 1;
         }
         self.present = self.present.min(self.lines.len());
-        Some(line)
     }
 
-    /// The last words of the present program alone.
-    pub(super) fn present(&self) -> String {
+    /// The last words of the present program alone, as they were said: to be understood, not to be shown.
+    pub(super) fn said(&self) -> String {
         let lines = self.lines.iter().skip(self.lines.len() - self.present);
-        lines.map(String::as_str).collect::<Vec<_>>().join("\n")
+        lines.map(|line| line.said.as_str()).collect::<Vec<_>>().join("\n")
     }
 
     /// The last words.
     pub(super) fn text(&self) -> String {
-        self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        self.lines.iter().map(|line| line.shown.as_str()).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -217,13 +235,13 @@ mod tests {
         tail.take(b"session 1\nold\n");
         assert_eq!(tail.remembered(), Some("session 1"));
         tail.begin();
-        assert_eq!((tail.remembered(), tail.present().as_str()), (None, ""));
+        assert_eq!((tail.remembered(), tail.said().as_str()), (None, ""));
         tail.take(b"session 2\n");
         for n in 0..10_000 {
             tail.take(format!("line {n}\n").as_bytes());
         }
         assert_eq!(tail.remembered(), Some("session 2"));
-        assert_eq!(tail.present(), tail.text());
+        assert_eq!(tail.said(), tail.text());
     }
 
     #[test]
@@ -232,6 +250,8 @@ mod tests {
         assert!(tail.take(b"password hunter2-").is_empty());
         assert_eq!(tail.take(b"hunter2 is wrong\nmore"), ["password <redacted> is wrong"]);
         assert_eq!(tail.end_line().as_deref(), Some("more"));
+        assert_eq!(tail.said(), "password hunter2-hunter2 is wrong\nmore", "it is understood as it was said");
+        assert!(!format!("{tail:?}").contains("hunter2") && !tail.text().contains("hunter2"));
         let mut long = vec![b'x'; LINE_BYTES_MAX - 7];
         long.extend_from_slice(b"hunter2-hunter2\n");
         tail.take(&long);

@@ -37,11 +37,15 @@ pub(super) struct StateFiles {
 
 impl StateFiles {
     pub(super) fn new(directory: &Path) -> Self {
-        let client_directory = Path::new(CLIENT_DIRECTORY);
+        Self::with_client_in(Path::new(CLIENT_DIRECTORY), directory)
+    }
+
+    /// With a client that writes into another directory.
+    pub(super) fn with_client_in(writes: &Path, directory: &Path) -> Self {
         Self {
-            written: client_directory.join(format!("state{}.json", std::process::id())),
+            written: writes.join(format!("state{}.json", std::process::id())),
             handles: directory.join(HANDLES_FILE),
-            lock_file: client_directory.join(LOCK_FILE),
+            lock_file: writes.join(LOCK_FILE),
             lock: None,
         }
     }
@@ -146,10 +150,7 @@ mod tests {
     use crate::session::state::create_state;
 
     fn files(directory: &Path) -> StateFiles {
-        let mut files = StateFiles::new(directory);
-        files.written = directory.join("state1.json");
-        files.lock_file = directory.join("lock");
-        files
+        StateFiles::with_client_in(directory, directory)
     }
 
     #[test]

@@ -206,10 +206,12 @@ async fn a_successor_goes_on_with_what_was_left_until_it_serves() {
 
 #[tokio::test]
 async fn a_client_that_did_not_part_in_time_keeps_no_other_from_it() {
-    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (places, shared) = ([(); 2].map(|()| tempfile::tempdir().unwrap()), tempfile::tempdir().unwrap());
     let serving = serving(&[]);
-    let mut slow = client(&serving, one.path()).unwrap();
-    let mut other = client(&serving, other.path()).unwrap();
+    let [mut slow, mut other] = places.each_ref().map(|place| {
+        let state = StateFiles::with_client_in(shared.path(), place.path());
+        Juicefs { state, ..client(&serving, place.path()).unwrap() }
+    });
     assert!(slow.state.reserve().unwrap() && !other.state.reserve().unwrap());
     slow.serve(&serving).unwrap();
     assert!(other.state.reserve().unwrap());
