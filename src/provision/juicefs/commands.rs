@@ -16,8 +16,9 @@ use crate::juicefs::words::Trouble;
 use crate::volume::Secrets;
 
 /// The metadata engine answers within milliseconds; a client whose engine is away tries for minutes before it says so.
-const QUICK_LIMIT: Duration = Duration::from_secs(15);
-/// A tree may have millions of files. Its caller asks again; the command goes on.
+const MOMENTS_LIMIT: Duration = Duration::from_secs(15);
+/// A tree may have millions of files. Its caller asks again long before. The client that serves the filesystem goes on with a
+/// clone or a removal; a count ends with its command.
 const TREE_LIMIT: Duration = Duration::from_secs(3600);
 /// A complaint is told with so many of its last lines, the reason among them.
 const LINES_TOLD: usize = 3;
@@ -54,7 +55,7 @@ impl Commands<'_> {
         arguments.push(format!("--capacity={}B", quota.bytes));
         arguments.extend(quota.inodes.map(|inodes| format!("--inodes={inodes}")));
         arguments.push(self.secret.meta_url.address().to_owned());
-        self.run("setting the volume's quota", arguments, work, TREE_LIMIT).await
+        self.run("setting the volume's quota", arguments, work).await
     }
 
     /// Removes the quota of a directory, whose path begins at the filesystem's root; fine when it has none.
@@ -62,7 +63,7 @@ impl Commands<'_> {
         let mut arguments = words(&["quota", "delete"]);
         arguments.push(format!("--path={path}"));
         arguments.push(self.secret.meta_url.address().to_owned());
-        self.run("removing the volume's quota", arguments, Work::Moments, QUICK_LIMIT).await
+        self.run("removing the volume's quota", arguments, Work::Moments).await
     }
 
     /// Clones a tree within the mounted filesystem: metadata only, and there as a whole or not at all.
@@ -74,23 +75,21 @@ impl Commands<'_> {
     ) -> Result<(), FilesystemError> {
         let mut arguments = words(&["clone", "--preserve"]);
         arguments.extend([from, to].map(|path| path.display().to_string()));
-        self.run(doing, arguments, Work::Tree, TREE_LIMIT).await
+        self.run(doing, arguments, Work::Tree).await
     }
 
     /// Removes a tree of the mounted filesystem. The client does it in its metadata: it follows no link and no mount.
     pub(super) async fn remove_tree(&self, path: &Path) -> Result<(), FilesystemError> {
         let mut arguments = words(&["rmr"]);
         arguments.push(path.display().to_string());
-        self.run("removing files", arguments, Work::Tree, TREE_LIMIT).await
+        self.run("removing files", arguments, Work::Tree).await
     }
 
-    async fn run(
-        &self,
-        doing: &str,
-        arguments: Vec<String>,
-        work: Work,
-        limit: Duration,
-    ) -> Result<(), FilesystemError> {
+    async fn run(&self, doing: &str, arguments: Vec<String>, work: Work) -> Result<(), FilesystemError> {
+        let limit = match work {
+            Work::Moments => MOMENTS_LIMIT,
+            Work::Tree => TREE_LIMIT,
+        };
         let _turn = self.turns.take(work).await?;
         let environment = [HOME].into_iter().chain(self.secret.environment()).collect();
         let run = Run { program: self.program, arguments, environment, input: Vec::new(), limit };

@@ -15,7 +15,8 @@ use crate::volume::FilesystemName;
 /// Processes of each kind at a time; a client's command takes about 50 MiB, and more would only make each slower.
 pub(super) const AT_A_TIME: usize = 4;
 
-/// Longest waits for a turn. Who asked asks again.
+/// Longest waits for a turn. Who asked asks again. While a server is away a turn ends at its process's own limit, and all who
+/// wait are refused then.
 const MOMENTS_LIMIT: Duration = Duration::from_secs(60);
 const TREE_LIMIT: Duration = Duration::from_secs(3600);
 
