@@ -10,6 +10,9 @@ use crate::world::Space;
 pub const ON_POD: &str = "FailedMount";
 pub const ON_CLAIM: &str = "ProvisioningFailed";
 
+/// Seldom, an event comes some 12 s later than always: with what came before it, the delay can be placed.
+const LATE: Duration = Duration::from_secs(10);
+
 /// An event that is to come.
 pub struct Awaited {
     pub object: String,
@@ -33,10 +36,20 @@ pub fn each(space: &Space<'_>, limit: Duration, begun: Instant, mut awaited: Vec
             let told = one.found_in(&space.events(&one.object));
             let figure = |said| format!("{} after {}: {}", one.object, seconds(begun), short(said));
             figures.extend(told.as_deref().map(figure));
+            if told.is_some() {
+                figures.extend(history_if_late(space, &one.object, begun));
+            }
             told.is_none()
         });
-        let left = || awaited.iter().map(|one| format!("{}: {:?}", one.object, space.events(&one.object)));
-        so(awaited.is_empty(), || left().collect::<Vec<_>>().join("; "))
+        let left = |one: &Awaited| {
+            format!("{}: {:?}, {}", one.object, space.events(&one.object), space.history(&one.object))
+        };
+        so(awaited.is_empty(), || awaited.iter().map(left).collect::<Vec<_>>().join("; "))
     });
     figures
+}
+
+/// What else was told of an object, if its event came late.
+pub fn history_if_late(space: &Space<'_>, object: &str, begun: Instant) -> Option<String> {
+    (begun.elapsed() > LATE).then(|| format!("late: {}", space.history(object)))
 }

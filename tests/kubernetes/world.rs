@@ -180,6 +180,21 @@ impl Space<'_> {
         events.iter().map(said).collect()
     }
 
+    /// All events of an object: when each was first seen by who tells of it, when it was told, and how often since.
+    pub fn history(&self, name: &str) -> String {
+        let path = format!("{}?fieldSelector=involvedObject.name={name}", self.path("events", ""));
+        let told = |event: &Value| {
+            format!(
+                "{} seen {}, told {}, {} times",
+                event["reason"],
+                event["firstTimestamp"],
+                event["metadata"]["creationTimestamp"],
+                event["count"]
+            )
+        };
+        self.api().list(&path).iter().map(told).collect::<Vec<_>>().join(", ")
+    }
+
     /// Runs a shell command in a pod, which must succeed.
     pub fn sh(&self, pod: &str, command: &str) -> String {
         let said = crate::api::exec(&self.name, pod, command);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::Figures;
 use crate::node;
 use crate::objects::{self, IDLE};
+use crate::told::history_if_late;
 use crate::wait::{GONE, TOLD, eventually, seconds, short, so};
 use crate::world::{DRIVER, Space, VOLUMES_NAMESPACE, World};
 
@@ -69,7 +70,8 @@ fn told_while_in_force(world: &World, rule: &Rule) -> Figures {
     let begun = Instant::now();
     space.start(&objects::pod("user", "claim", IDLE));
     let told = failed_mount(&space, "user", rule.says);
-    let figures = vec![format!("told after {}: {}", seconds(begun), short(&told))];
+    let mut figures = vec![format!("told after {}: {}", seconds(begun), short(&told))];
+    figures.extend(history_if_late(&space, "user", begun));
     drop(taken_away);
     space.ready("user");
     space.finish(&["user"], &[("claim", &volume)]);
@@ -101,7 +103,8 @@ pub fn for_its_image(world: &World) -> Figures {
     let begun = Instant::now();
     space.start(&objects::pod("user", "claim", IDLE));
     let told = failed_mount(&space, "user", NO_IMAGE);
-    let figures = vec![format!("told after {}: {}", seconds(begun), short(&told))];
+    let mut figures = vec![format!("told after {}: {}", seconds(begun), short(&told))];
+    figures.extend(history_if_late(&space, "user", begun));
     drop(other_image);
     space.ready("user");
     space.finish(&["user"], &[("claim", &volume)]);
