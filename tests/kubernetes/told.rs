@@ -50,6 +50,6 @@ pub fn each(space: &Space<'_>, limit: Duration, begun: Instant, mut awaited: Vec
 }
 
 /// What else was told of an object, if its event came late.
-pub fn history_if_late(space: &Space<'_>, object: &str, begun: Instant) -> Option<String> {
+fn history_if_late(space: &Space<'_>, object: &str, begun: Instant) -> Option<String> {
     (begun.elapsed() > LATE).then(|| format!("late: {}", space.history(object)))
 }

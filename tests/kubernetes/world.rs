@@ -168,8 +168,6 @@ impl Space<'_> {
 
     /// What was said about an object: reason and message.
     pub fn events(&self, name: &str) -> Vec<String> {
-        let path = format!("{}?fieldSelector=involvedObject.name={name}", self.path("events", ""));
-        let events = self.api().list(&path);
         let said = |event: &Value| {
             format!(
                 "{}: {}",
@@ -177,12 +175,11 @@ impl Space<'_> {
                 event["message"].as_str().unwrap_or_default()
             )
         };
-        events.iter().map(said).collect()
+        self.events_of(name).iter().map(said).collect()
     }
 
     /// All events of an object: when each was first seen by who tells of it, when it was told, and how often since.
     pub fn history(&self, name: &str) -> String {
-        let path = format!("{}?fieldSelector=involvedObject.name={name}", self.path("events", ""));
         let told = |event: &Value| {
             format!(
                 "{} seen {}, told {}, {} times",
@@ -192,7 +189,12 @@ impl Space<'_> {
                 event["count"]
             )
         };
-        self.api().list(&path).iter().map(told).collect::<Vec<_>>().join(", ")
+        self.events_of(name).iter().map(told).collect::<Vec<_>>().join(", ")
+    }
+
+    fn events_of(&self, name: &str) -> Vec<Value> {
+        let path = format!("{}?fieldSelector=involvedObject.name={name}", self.path("events", ""));
+        self.api().list(&path)
     }
 
     /// Runs a shell command in a pod, which must succeed.

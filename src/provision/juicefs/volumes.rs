@@ -167,7 +167,7 @@ impl<M: MountService> Workplace<'_, M> {
                 self.files(Job::AdvanceVolume { name: name() }).await?
             }
             // An earlier call may have ended while the client counted. It counts anew when the quota is new.
-            Progress::Placed if work == Work::Tree => {
+            Progress::Placed if record.source.is_some() => {
                 self.commands().delete_quota(&format!("/{}", record.path)).await?;
                 Progress::Placed
             }

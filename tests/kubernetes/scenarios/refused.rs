@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::Figures;
 use crate::node;
 use crate::objects::{self, IDLE};
-use crate::told::history_if_late;
-use crate::wait::{GONE, TOLD, eventually, seconds, short, so};
-use crate::world::{DRIVER, Space, VOLUMES_NAMESPACE, World};
+use crate::told::{self, Awaited, ON_POD};
+use crate::wait::{GONE, TOLD, eventually, so};
+use crate::world::{DRIVER, VOLUMES_NAMESPACE, World};
 
 /// A mount image that nobody has.
 const NO_IMAGE: &str = "mountpod.test/no-such-image:1";
@@ -69,9 +69,7 @@ fn told_while_in_force(world: &World, rule: &Rule) -> Figures {
     });
     let begun = Instant::now();
     space.start(&objects::pod("user", "claim", IDLE));
-    let told = failed_mount(&space, "user", rule.says);
-    let mut figures = vec![format!("told after {}: {}", seconds(begun), short(&told))];
-    figures.extend(history_if_late(&space, "user", begun));
+    let figures = told::each(&space, TOLD, begun, vec![failed_mount(rule.says)]);
     drop(taken_away);
     space.ready("user");
     space.finish(&["user"], &[("claim", &volume)]);
@@ -102,9 +100,7 @@ pub fn for_its_image(world: &World) -> Figures {
     let other_image = MountImage::replaced(world, NO_IMAGE);
     let begun = Instant::now();
     space.start(&objects::pod("user", "claim", IDLE));
-    let told = failed_mount(&space, "user", NO_IMAGE);
-    let mut figures = vec![format!("told after {}: {}", seconds(begun), short(&told))];
-    figures.extend(history_if_late(&space, "user", begun));
+    let figures = told::each(&space, TOLD, begun, vec![failed_mount(NO_IMAGE)]);
     drop(other_image);
     space.ready("user");
     space.finish(&["user"], &[("claim", &volume)]);
@@ -143,18 +139,14 @@ pub fn unknown_root(world: &World) -> Figures {
     let volume = json!({"csi": {"driver": DRIVER, "volumeAttributes": {"root": "nowhere"}}});
     let begun = Instant::now();
     space.start(&objects::pod_with("user", &volume, IDLE));
-    let told = failed_mount(&space, "user", "nowhere");
-    let figures = vec![format!("told after {}: {told}", seconds(begun))];
+    let figures = told::each(&space, TOLD, begun, vec![failed_mount("nowhere")]);
     space.finish(&["user"], &[]);
     figures
 }
 
-fn failed_mount(space: &Space<'_>, pod: &str, cause: &str) -> String {
-    eventually(TOLD, &format!("a FailedMount event of {pod} that names {cause}"), || {
-        let events = space.events(pod);
-        let told = events.iter().find(|event| event.starts_with("FailedMount") && event.contains(cause));
-        told.cloned().ok_or_else(|| format!("{events:?}"))
-    })
+/// The pod's event that names the cause.
+fn failed_mount(cause: &'static str) -> Awaited {
+    Awaited { object: "user".to_owned(), reason: ON_POD, words: vec![cause] }
 }
 
 /// Takes an object of the mount pods' namespace away, also when the scenario fails.
